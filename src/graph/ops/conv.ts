@@ -1,0 +1,150 @@
+/**
+ * Two-dimensional convolution.
+ *
+ * With y[n,o,p] = Σ_{i,k} x[n,i, s p + k - pad] w[o,i,k]:
+ *
+ * - dX for stride 1 is again a convolution: dX[n,i,q] = Σ_{o,k} dY[n,o, q + pad - k] w[o,i,k], that is dY convolved with
+ *   w, its channel axes exchanged and its taps reversed, padded by kernel - 1 - pad. (onnxruntime's ConvTranspose takes
+ *   1.3 to 2 times as long.) For a larger stride it is ConvTranspose.
+ * - dW[o,i,k] = Σ_{n,p} dY[n,o,p] x[n,i, s p + k - pad]: x with batch and channels exchanged, convolved with dY (batch and
+ *   channels exchanged) as the kernel, whose taps lie s apart (dilation).
+ */
+
+import { internalError } from "../../errors.js";
+import type { Graph } from "../graph.js";
+import { type Dim, fixedShape, formatShape, type Tensor } from "../tensor.js";
+import { sum } from "./reduce.js";
+import { reshape, slice, transpose } from "./shape.js";
+
+export interface ConvOptions {
+  /** Default 1. */
+  stride?: number;
+  /** Zeros around the image: one number, or [top, left, bottom, right]. Default 0. */
+  padding?: number | readonly [number, number, number, number];
+  /** `[O]`. */
+  bias?: Tensor | undefined;
+}
+
+type Pads = readonly [number, number, number, number];
+
+/**
+ * Convolution of images.
+ *
+ * @param x - `[N, I, H, W]`
+ * @param w - `[O, I, kh, kw]`; `O` may be symbolic
+ * @returns `[N, O, H', W']` with `H' = floor((H + top + bottom - kh) / stride) + 1`
+ */
+export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
+  const { stride = 1, padding = 0, bias } = options;
+  const pads: Pads = typeof padding === "number" ? [padding, padding, padding, padding] : padding;
+  if (x.shape.length !== 4 || w.shape.length !== 4 || x.shape[1] !== w.shape[1]) {
+    throw internalError(`conv2d of ${formatShape(x.shape)} with ${formatShape(w.shape)}`);
+  }
+  return graph.operation1(
+    "conv2d",
+    bias === undefined ? [x, w] : [x, w, bias],
+    () => convNode(graph, x, w, { stride, pads, dilation: 1, bias }),
+    (dy, [wantX, wantW, wantBias]) => [
+      wantX ? convGradientX(graph, dy, x, w, stride, pads) : null,
+      wantW ? convGradientW(graph, dy, x, w, stride, pads) : null,
+      wantBias ? reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape) : null,
+    ],
+  );
+}
+
+interface ConvNodeOptions {
+  stride: number;
+  pads: Pads;
+  dilation: number;
+  bias?: Tensor | undefined;
+}
+
+function convNode(graph: Graph, x: Tensor, w: Tensor, options: ConvNodeOptions): Tensor {
+  const { stride, pads, dilation, bias } = options;
+  const [height, width] = fixedShape(x.shape.slice(2)) as [number, number];
+  const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
+  const outLength = (length: number, kernel: number, padding: number) =>
+    Math.floor((length + padding - dilation * (kernel - 1) - 1) / stride) + 1;
+  const shape: Dim[] = [
+    x.shape[0]!,
+    w.shape[0]!,
+    outLength(height, kh, pads[0] + pads[2]),
+    outLength(width, kw, pads[1] + pads[3]),
+  ];
+  return graph.node1({
+    op: "Conv",
+    inputs: bias === undefined ? [x, w] : [x, w, bias],
+    attributes: {
+      kernel_shape: [kh, kw],
+      strides: [stride, stride],
+      pads: [...pads],
+      dilations: [dilation, dilation],
+    },
+    outputs: [{ shape, dtype: x.dtype }],
+  });
+}
+
+function convGradientX(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {
+  const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
+  const [top, left, bottom, right] = pads;
+  if (stride === 1) {
+    return convNode(graph, dy, exchangeAndReverse(graph, w), {
+      stride: 1,
+      pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
+      dilation: 1,
+    });
+  }
+  const [height, width] = fixedShape(x.shape.slice(2)) as [number, number];
+  const [outHeight, outWidth] = fixedShape(dy.shape.slice(2)) as [number, number];
+  // Rows that no tap reached at the far edge: the division in the output length rounded them away.
+  const missing = (length: number, out: number, kernel: number, padding: number) =>
+    length + padding - ((out - 1) * stride + kernel);
+  return graph.node1({
+    op: "ConvTranspose",
+    inputs: [dy, w],
+    attributes: {
+      kernel_shape: [kh, kw],
+      strides: [stride, stride],
+      pads: [...pads],
+      output_padding: [
+        missing(height, outHeight, kh, top + bottom),
+        missing(width, outWidth, kw, left + right),
+      ],
+    },
+    outputs: [{ shape: x.shape, dtype: dy.dtype }],
+  });
+}
+
+/** `[O, I, kh, kw]` to `[I, O, kh, kw]` with the taps in reverse order. */
+function exchangeAndReverse(graph: Graph, w: Tensor): Tensor {
+  const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
+  const exchanged = transpose(graph, w, [1, 0, 2, 3]);
+  const taps = kh * kw;
+  if (taps === 1) return exchanged;
+  const [inputs, outputs] = [w.shape[1]!, w.shape[0]!];
+  const reversed = graph.node1({
+    op: "Gather",
+    inputs: [
+      reshape(graph, exchanged, [inputs, outputs, taps]),
+      graph.constant(
+        Array.from({ length: taps }, (_, tap) => taps - 1 - tap),
+        "int64",
+      ),
+    ],
+    attributes: { axis: 2 },
+    outputs: [{ shape: [inputs, outputs, taps], dtype: w.dtype }],
+  });
+  return reshape(graph, reversed, [inputs, outputs, kh, kw]);
+}
+
+function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {
+  const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
+  const full = convNode(graph, transpose(graph, x, [1, 0, 2, 3]), transpose(graph, dy, [1, 0, 2, 3]), {
+    stride: 1,
+    pads,
+    dilation: stride,
+  });
+  // Past the kernel's extent come the pixels that the stride left over.
+  const taps = slice(graph, slice(graph, full, 2, 0, kh), 3, 0, kw);
+  return transpose(graph, taps, [1, 0, 2, 3]);
+}

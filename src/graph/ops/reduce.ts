@@ -1,0 +1,76 @@
+/** Sums and means over axes. */
+
+import type { Graph } from "../graph.js";
+import { type Dim, fixedShape, normalizeAxis, type Shape, sameShape, type Tensor } from "../tensor.js";
+import { mul, scale } from "./elementwise.js";
+import { expand, reshape } from "./shape.js";
+
+function reduced(shape: Shape, axes: readonly number[], keepDims: boolean): Dim[] {
+  const result: Dim[] = [];
+  for (const [axis, dim] of shape.entries()) {
+    if (!axes.includes(axis)) result.push(dim);
+    else if (keepDims) result.push(1);
+  }
+  return result;
+}
+
+function reduceNode(graph: Graph, op: string, x: Tensor, axes: readonly number[], keepDims: boolean): Tensor {
+  return graph.node1({
+    op,
+    inputs: [x, graph.constant(axes, "int64")],
+    attributes: { keepdims: keepDims ? 1 : 0 },
+    outputs: [{ shape: reduced(x.shape, axes, keepDims), dtype: x.dtype }],
+  });
+}
+
+/**
+ * Sum over `axes` (default: all).
+ *
+ * @param keepDims - keep the summed axes with length 1 (default true)
+ */
+export function sum(graph: Graph, x: Tensor, axes?: readonly number[], keepDims = true): Tensor {
+  const over = (axes ?? x.shape.map((_, axis) => axis)).map((axis) => normalizeAxis(axis, x.shape.length));
+  if (over.length === 0) return x;
+  return graph.operation1(
+    "sum",
+    [x],
+    () => reduceNode(graph, "ReduceSum", x, over, keepDims),
+    (dy) => [expand(graph, keepDims ? dy : reshape(graph, dy, reduced(x.shape, over, true)), x.shape)],
+  );
+}
+
+/** Mean over `axes` of fixed length; see {@link sum}. */
+export function mean(graph: Graph, x: Tensor, axes: readonly number[], keepDims = true): Tensor {
+  const over = axes.map((axis) => normalizeAxis(axis, x.shape.length));
+  const count = fixedShape(over.map((axis) => x.shape[axis]!)).reduce((product, dim) => product * dim, 1);
+  return graph.operation1(
+    "mean",
+    [x],
+    () => reduceNode(graph, "ReduceMean", x, over, keepDims),
+    (dy) => {
+      const spread = keepDims ? dy : reshape(graph, dy, reduced(x.shape, over, true));
+      return [expand(graph, scale(graph, spread, 1 / count), x.shape)];
+    },
+  );
+}
+
+/** Sum of squares over `axes`, which are kept with length 1. */
+export function sumOfSquares(graph: Graph, x: Tensor, axes: readonly number[]): Tensor {
+  const over = axes.map((axis) => normalizeAxis(axis, x.shape.length));
+  return graph.operation1(
+    "sumOfSquares",
+    [x],
+    () => reduceNode(graph, "ReduceSumSquare", x, over, true),
+    (dy) => [mul(graph, x, scale(graph, dy, 2))],
+  );
+}
+
+/** Undoes broadcasting: sums `x` over the axes along which `shape` was stretched to the shape of `x`. */
+export function sumToShape(graph: Graph, x: Tensor, shape: Shape): Tensor {
+  if (sameShape(x.shape, shape)) return x;
+  const added = x.shape.length - shape.length;
+  const axes = x.shape.flatMap((dim, axis) =>
+    axis < added || (shape[axis - added] === 1 && dim !== 1) ? [axis] : [],
+  );
+  return reshape(graph, sum(graph, x, axes), shape);
+}

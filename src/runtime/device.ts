@@ -1,0 +1,48 @@
+/** The devices that onnxruntime-node can run a graph on. */
+
+import { type InferenceSession, listSupportedBackends } from "onnxruntime-node";
+import { DyloraError } from "../errors.js";
+
+/** A device as a user names it. */
+export const DEVICE_CHOICES = ["auto", "cpu", "webgpu", "cuda"] as const;
+export type DeviceChoice = (typeof DEVICE_CHOICES)[number];
+/** A device that runs something. */
+export type DeviceName = Exclude<DeviceChoice, "auto">;
+
+/** Name of the device's execution provider in onnxruntime's reports. */
+export const EXECUTION_PROVIDER: Readonly<Record<DeviceName, string>> = {
+  cpu: "CPUExecutionProvider",
+  webgpu: "WebGpuExecutionProvider",
+  cuda: "CUDAExecutionProvider",
+};
+
+/** The devices that the installed onnxruntime binary was built for; whether they work is another question. */
+export function builtInDevices(): DeviceName[] {
+  const names = new Set(listSupportedBackends().map((backend) => backend.name));
+  return (["cuda", "webgpu", "cpu"] as const).filter((name) => names.has(name));
+}
+
+/** Session options that put every node on `device`, and fail instead of falling back to the CPU. */
+export function providerOptions(device: DeviceName): {
+  executionProviders: InferenceSession.ExecutionProviderConfig[];
+  sessionConfig: Record<string, string>;
+} {
+  if (device === "cpu") return { executionProviders: ["cpu"], sessionConfig: {} };
+  return {
+    executionProviders: [device],
+    sessionConfig: { disable_cpu_ep_fallback: "1" },
+  };
+}
+
+/** The error for a device that was asked for by name and does not work. */
+export function deviceUnavailable(device: DeviceName, cause: unknown): DyloraError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const remedy =
+    device === "cuda"
+      ? "CUDA needs onnxruntime-node's own installer: `dylora doctor` shows the command."
+      : "WebGPU needs a Vulkan, Metal or Direct3D 12 driver: `dylora doctor` shows what this machine has.";
+  return new DyloraError("E_DEVICE", `device ${device} is not available: ${reason}`, {
+    note: `Nothing was run on another device instead. ${remedy} Use --device cpu to run on the CPU.`,
+    cause,
+  });
+}

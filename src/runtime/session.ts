@@ -1,0 +1,144 @@
+/** Runs lowered graphs with onnxruntime. */
+
+import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
+import { DyloraError, internalError } from "../errors.js";
+import type { LoweredModel } from "../graph/onnx/lower.js";
+import type { ElementType } from "../graph/tensor.js";
+import { type DeviceName, deviceUnavailable, providerOptions } from "./device.js";
+
+/** Numbers in the process's own memory. */
+export interface HostTensor {
+  readonly dtype: ElementType;
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Uint16Array | BigInt64Array | Int32Array | Uint8Array;
+}
+
+/**
+ * How a session prepares the base weights.
+ *
+ * - `fast`: converts and packs them once when it is created (seconds, and a second copy in memory), for the fastest steps.
+ * - `lean`: uses them as they lie in the mapped file; starts at once, needs the least memory, steps take longer.
+ */
+export type ExecutionMode = "fast" | "lean";
+
+/**
+ * The mode to use on a device. GPUs always get `fast`: the weights are copied to the device anyway, and not every device
+ * can convert float16 weights itself.
+ */
+export function usableMode(device: DeviceName, wanted: ExecutionMode): ExecutionMode {
+  return device === "cpu" ? wanted : "fast";
+}
+
+export interface SessionOptions {
+  device: DeviceName;
+  mode: ExecutionMode;
+  /** Threads of one operator on the CPU; default: onnxruntime's own choice, the number of physical cores. */
+  threads?: number | undefined;
+  /** Where onnxruntime writes its profile (path prefix); default: none is taken. */
+  profilePrefix?: string | undefined;
+}
+
+export class Session {
+  readonly device: DeviceName;
+  readonly #session: InferenceSession;
+  readonly #outputs: LoweredModel["outputs"];
+
+  private constructor(session: InferenceSession, model: LoweredModel, device: DeviceName) {
+    this.#session = session;
+    this.#outputs = model.outputs;
+    this.device = device;
+  }
+
+  /**
+   * Prepares a model to run.
+   *
+   * @throws {DyloraError} `E_DEVICE` when the device is missing or cannot run one of the operators, `E_MEMORY` when the
+   * weights do not fit
+   */
+  static async create(model: LoweredModel, options: SessionOptions): Promise<Session> {
+    const { device, mode, threads, profilePrefix } = options;
+    const { executionProviders, sessionConfig } = providerOptions(device);
+    const config: Record<string, string> = { ...sessionConfig };
+    if (model.dataFolder !== null) config.model_external_initializers_file_folder_path = model.dataFolder;
+    if (mode === "lean") config.disable_prepacking = "1";
+    try {
+      const session = await InferenceSession.create(model.bytes, {
+        executionProviders,
+        graphOptimizationLevel: mode === "lean" ? "disabled" : "basic",
+        // Memory patterns need fixed shapes; the rank of a DyLoRA step changes from step to step.
+        enableMemPattern: false,
+        ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+        ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
+        // 3: errors only. onnxruntime's warnings are about its own decisions and not for the user.
+        logSeverityLevel: 3,
+        extra: { session: config },
+      });
+      return new Session(session, model, device);
+    } catch (error) {
+      throw sessionError(error, device);
+    }
+  }
+
+  /**
+   * One execution.
+   *
+   * @param feeds - a tensor for every input of the model
+   * @returns every output of the model, in the process's memory
+   * @throws {DyloraError} `E_MEMORY` when onnxruntime cannot allocate
+   */
+  async run(feeds: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
+    const inputs: Record<string, OrtTensor> = {};
+    for (const [name, tensor] of Object.entries(feeds)) inputs[name] = toOrt(tensor);
+    let results: InferenceSession.OnnxValueMapType;
+    try {
+      results = await this.#session.run(inputs);
+    } catch (error) {
+      throw sessionError(error, this.device);
+    }
+    const outputs: Record<string, HostTensor> = {};
+    for (const [name, { dtype }] of this.#outputs) {
+      const result = results[name];
+      if (!(result instanceof OrtTensor)) throw internalError(`no output ${name}`);
+      outputs[name] = { dtype, shape: result.dims, data: result.data as HostTensor["data"] };
+    }
+    return outputs;
+  }
+
+  /** Ends profiling; the profile lies at the prefix given to {@link Session.create}. */
+  endProfiling(): void {
+    this.#session.endProfiling();
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+function toOrt(tensor: HostTensor): OrtTensor {
+  return new OrtTensor(tensor.dtype as "float32", tensor.data as Float32Array, tensor.shape);
+}
+
+function sessionError(error: unknown, device: DeviceName): DyloraError {
+  const message = error instanceof Error ? error.message : String(error);
+  if (/bad_alloc|failed to allocate|out of memory|Available memory/i.test(message)) {
+    return new DyloraError("E_MEMORY", `onnxruntime could not allocate memory on ${device}: ${message}`, {
+      note: "Files are untouched. Lower --resolution or --train_batch_size, or use --execution_mode lean.",
+      cause: error,
+    });
+  }
+  if (device !== "cpu") return deviceUnavailable(device, error);
+  return new DyloraError("E_INTERNAL", `onnxruntime failed: ${message}`, {
+    note: "This is a defect of dylora, not of your input: please report it with the command you ran.",
+    cause: error,
+  });
+}
+
+/** A float32 tensor. */
+export function float32(data: Float32Array, shape: readonly number[]): HostTensor {
+  return { dtype: "float32", shape, data };
+}
+
+/** An int64 tensor from whole numbers. */
+export function int64(values: readonly number[], shape: readonly number[]): HostTensor {
+  return { dtype: "int64", shape, data: BigInt64Array.from(values, (value) => BigInt(value)) };
+}
