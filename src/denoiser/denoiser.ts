@@ -1,0 +1,199 @@
+/** Executes the denoiser: one session per purpose and size, made when first needed. */
+
+import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { Checkpoint } from "../models/checkpoint/types.js";
+import type { LoraTarget } from "../models/lora-targets.js";
+import { timestepEmbedding } from "../models/unet.js";
+import type { DeviceName } from "../runtime/device.js";
+import {
+  type ExecutionMode,
+  float32,
+  type HostTensor,
+  int64,
+  Session,
+  usableMode,
+} from "../runtime/session.js";
+import { buildDenoiserGraph, type Purpose } from "./denoiser-graph.js";
+import { type ActiveModule, branchFeeds, branchNames } from "./factors.js";
+
+export interface DenoiserOptions {
+  checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
+  /** Every module that may have a LoRA branch in any execution. */
+  targets: readonly LoraTarget[];
+  device: DeviceName;
+  mode: ExecutionMode;
+  threads?: number | undefined;
+  /** Default 1. */
+  clipSkip?: number;
+  gradientCheckpointing?: boolean;
+}
+
+/** One batch; `N` samples of latents `[C, H, W]`. */
+export interface DenoiserBatch {
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+  /** Noisy latents, `[N, C, H, W]`. */
+  readonly sample: Float32Array;
+  readonly timesteps: readonly number[];
+  /** Token ids `[N][T]` for the text encoder inside the graph, or its output `[N * T, …]`. */
+  readonly text:
+    | { readonly tokens: readonly (readonly number[])[] }
+    | { readonly context: Float32Array; readonly tokensPerPrompt: number };
+}
+
+export interface LossBatch extends DenoiserBatch {
+  /** Noise or velocity, `[N, C, H, W]`. */
+  readonly target: Float32Array;
+}
+
+export interface TrainBatch extends LossBatch {
+  /** Weight of each sample in the objective `Σ weight · loss`, `[N]`. */
+  readonly lossWeight: Float32Array;
+}
+
+export interface FactorGradients {
+  /** `[b, in…]`, rank-major like the factors. */
+  readonly down: Float32Array;
+  /** `[b, out]`. */
+  readonly up: Float32Array;
+}
+
+export class Denoiser {
+  readonly options: DenoiserOptions;
+  readonly #sessions = new Map<string, Promise<Session>>();
+
+  constructor(options: DenoiserOptions) {
+    this.options = options;
+  }
+
+  /** Whether any target lies in the text encoder, which then has to be part of every execution. */
+  get includesTextEncoder(): boolean {
+    return this.options.targets.some((target) => target.component === "text_encoder");
+  }
+
+  /**
+   * Predicted noise or velocity.
+   *
+   * @returns `prediction` `[N, C, H, W]`, and `context` `[N * T, …]` when the text encoder is inside
+   */
+  async predict(
+    batch: DenoiserBatch,
+    modules: readonly ActiveModule[],
+  ): Promise<{ prediction: Float32Array; context: Float32Array | null }> {
+    const outputs = await this.#run("predict", batch, modules, {});
+    return {
+      prediction: outputs.prediction!.data as Float32Array,
+      context: (outputs.context?.data as Float32Array | undefined) ?? null,
+    };
+  }
+
+  /** Mean squared error of every sample, `[N]`. */
+  async loss(batch: LossBatch, modules: readonly ActiveModule[]): Promise<Float32Array> {
+    const target = float32(batch.target, this.#sampleShape(batch));
+    return (await this.#run("loss", batch, modules, { target })).loss!.data as Float32Array;
+  }
+
+  /**
+   * Loss of every sample, and the gradient of the weighted sum for the active components of every module that influences
+   * it (by target name).
+   */
+  async gradients(
+    batch: TrainBatch,
+    modules: readonly ActiveModule[],
+  ): Promise<{ loss: Float32Array; gradients: Map<string, FactorGradients> }> {
+    const outputs = await this.#run("train", batch, modules, {
+      target: float32(batch.target, this.#sampleShape(batch)),
+      loss_weight: float32(batch.lossWeight, [batch.count]),
+    });
+    const gradients = new Map<string, FactorGradients>();
+    for (const { factors } of modules) {
+      const names = branchNames(factors.target);
+      const down = outputs[names.downGradient];
+      const up = outputs[names.upGradient];
+      if (down === undefined || up === undefined) continue;
+      gradients.set(factors.target.name, { down: down.data as Float32Array, up: up.data as Float32Array });
+    }
+    return { loss: outputs.loss!.data as Float32Array, gradients };
+  }
+
+  /** Prepares the session for batches of a size, so that the first execution does not have to wait for it. */
+  async prepare(
+    purpose: Purpose,
+    size: Pick<DenoiserBatch, "count" | "height" | "width">,
+    tokens: number,
+  ): Promise<void> {
+    await this.#session(purpose, size, tokens);
+  }
+
+  async release(): Promise<void> {
+    for (const session of this.#sessions.values()) await (await session).release();
+    this.#sessions.clear();
+  }
+
+  #sampleShape(batch: DenoiserBatch): number[] {
+    return [batch.count, this.options.checkpoint.unet.config.inChannels, batch.height, batch.width];
+  }
+
+  async #run(
+    purpose: Purpose,
+    batch: DenoiserBatch,
+    modules: readonly ActiveModule[],
+    extra: Record<string, HostTensor>,
+  ): Promise<Record<string, HostTensor>> {
+    const { config } = this.options.checkpoint.unet;
+    const { count, text } = batch;
+    const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
+    const session = await this.#session(purpose, batch, tokens);
+    return session.run({
+      ...extra,
+      ...branchFeeds(modules),
+      sample: float32(batch.sample, this.#sampleShape(batch)),
+      timestep_embedding: float32(timestepEmbedding(batch.timesteps, config), [
+        count,
+        config.blockOutChannels[0]!,
+      ]),
+      ...("tokens" in text
+        ? { tokens: int64(text.tokens.flat(), [count, tokens]) }
+        : { context: float32(text.context, [count * tokens, config.crossAttentionDim]) }),
+    });
+  }
+
+  #session(
+    purpose: Purpose,
+    { count, height, width }: Pick<DenoiserBatch, "count" | "height" | "width">,
+    tokens: number,
+  ): Promise<Session> {
+    const key = `${purpose} ${count}x${height}x${width}x${tokens}`;
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      session = this.#createSession(purpose, { count, height, width }, tokens);
+      this.#sessions.set(key, session);
+    }
+    return session;
+  }
+
+  async #createSession(
+    purpose: Purpose,
+    size: Pick<DenoiserBatch, "count" | "height" | "width">,
+    tokens: number,
+  ): Promise<Session> {
+    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing } = this.options;
+    const mode = usableMode(device, this.options.mode);
+    const { graph, outputs } = buildDenoiserGraph({
+      checkpoint,
+      targets,
+      purpose,
+      batch: size.count,
+      height: size.height,
+      width: size.width,
+      tokens,
+      includeTextEncoder: this.includesTextEncoder,
+      clipSkip: clipSkip ?? 1,
+      gradientCheckpointing: gradientCheckpointing ?? false,
+      foldsConstants: mode === "fast",
+    });
+    const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
+    return Session.create(model, { device, mode, threads });
+  }
+}

@@ -1,0 +1,58 @@
+/** Images of latents from the VAE's decoder. */
+
+import { Graph } from "../graph/graph.js";
+import { lowerToOnnx } from "../graph/onnx/lower.js";
+import { vaeDownsampleFactor } from "../models/config.js";
+import { Layers } from "../models/layers.js";
+import { buildVaeDecoder } from "../models/vae.js";
+import { float32, Session } from "../runtime/session.js";
+import type { LatentEncoderOptions } from "./latent-encoder.js";
+
+export class LatentDecoder {
+  readonly #options: LatentEncoderOptions;
+  readonly #sessions = new Map<string, Promise<Session>>();
+
+  constructor(options: LatentEncoderOptions) {
+    this.#options = options;
+  }
+
+  /** Pixels of one image for each latent pixel, along one side. */
+  get factor(): number {
+    return vaeDownsampleFactor(this.#options.vae.config);
+  }
+
+  /**
+   * @param latent - `[latentChannels, height, width]`, already divided by `scalingFactor`
+   * @returns the image, `[3, height * factor, width * factor]`, about [-1, 1]
+   */
+  async decode(latent: Float32Array, height: number, width: number): Promise<Float32Array> {
+    const { latentChannels } = this.#options.vae.config;
+    const session = await this.#open(height, width);
+    const { image } = await session.run({ latent: float32(latent, [1, latentChannels, height, width]) });
+    return image!.data as Float32Array;
+  }
+
+  async release(): Promise<void> {
+    for (const session of this.#sessions.values()) await (await session).release();
+    this.#sessions.clear();
+  }
+
+  #open(height: number, width: number): Promise<Session> {
+    const key = `${height}x${width}`;
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      session = this.#create(height, width);
+      this.#sessions.set(key, session);
+    }
+    return session;
+  }
+
+  async #create(height: number, width: number): Promise<Session> {
+    const { vae, device, threads } = this.#options;
+    const graph = new Graph();
+    const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
+    const latent = graph.input("latent", "float32", [1, vae.config.latentChannels, height, width]);
+    const model = lowerToOnnx(graph, { image: buildVaeDecoder(layers, vae.config, latent) });
+    return Session.create(model, { device, mode: "fast", threads });
+  }
+}

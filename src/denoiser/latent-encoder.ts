@@ -1,0 +1,86 @@
+/** Latent distributions of images from the VAE's encoder. */
+
+import { DyloraError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { Checkpoint } from "../models/checkpoint/types.js";
+import { vaeDownsampleFactor } from "../models/config.js";
+import { Layers } from "../models/layers.js";
+import { buildVaeEncoder } from "../models/vae.js";
+import type { DeviceName } from "../runtime/device.js";
+import { float32, Session } from "../runtime/session.js";
+
+export interface LatentEncoderOptions {
+  vae: NonNullable<Checkpoint["vae"]>;
+  device: DeviceName;
+  threads?: number | undefined;
+}
+
+/** Mean and log-variance of a latent, `[latentChannels, height, width]` each. */
+export interface LatentMoments {
+  readonly mean: Float32Array;
+  readonly logvar: Float32Array;
+  readonly height: number;
+  readonly width: number;
+}
+
+export class LatentEncoder {
+  readonly #options: LatentEncoderOptions;
+  readonly #sessions = new Map<string, Promise<Session>>();
+
+  constructor(options: LatentEncoderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param image - `[3, height, width]` in [-1, 1]; both sides multiples of the VAE's factor (8 in Stable Diffusion)
+   * @throws {DyloraError} `E_INCOMPATIBLE` for other sizes
+   */
+  async encode(image: Float32Array, height: number, width: number): Promise<LatentMoments> {
+    const { config } = this.#options.vae;
+    const factor = vaeDownsampleFactor(config);
+    if (height % factor !== 0 || width % factor !== 0) {
+      throw new DyloraError(
+        "E_INCOMPATIBLE",
+        `encode image: ${width}x${height} is not a multiple of ${factor}`,
+        {
+          note: `This checkpoint's VAE makes one latent pixel of ${factor} x ${factor}: choose --resolution accordingly.`,
+        },
+      );
+    }
+    const session = await this.#open(height, width);
+    const { mean, logvar } = await session.run({
+      image: float32(image, [1, config.inChannels, height, width]),
+    });
+    return {
+      mean: mean!.data as Float32Array,
+      logvar: logvar!.data as Float32Array,
+      height: height / factor,
+      width: width / factor,
+    };
+  }
+
+  async release(): Promise<void> {
+    for (const session of this.#sessions.values()) await (await session).release();
+    this.#sessions.clear();
+  }
+
+  #open(height: number, width: number): Promise<Session> {
+    const key = `${height}x${width}`;
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      session = this.#create(height, width);
+      this.#sessions.set(key, session);
+    }
+    return session;
+  }
+
+  async #create(height: number, width: number): Promise<Session> {
+    const { vae, device, threads } = this.#options;
+    const graph = new Graph();
+    const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
+    const image = graph.input("image", "float32", [1, vae.config.inChannels, height, width]);
+    const model = lowerToOnnx(graph, buildVaeEncoder(layers, vae.config, image));
+    return Session.create(model, { device, mode: "fast", threads });
+  }
+}

@@ -1,0 +1,4 @@
+/** Files and folders: atomic writes, and operating system errors in words. */
+export * from "./abort.js";
+export * from "./atomic-write.js";
+export * from "./file-error.js";

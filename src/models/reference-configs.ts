@@ -1,0 +1,69 @@
+/**
+ * The published models' sizes, for tests and benchmarks at full scale.
+ *
+ * Sources: the `config.json` files of the diffusers repositories of Stable Diffusion 1.5 and 2.1, and
+ * `v1-inference.yaml` / `v2-inference.yaml` of the original repositories.
+ */
+import type { ClipTextConfig, UnetConfig, VaeConfig } from "./config.js";
+
+/** U-Net of Stable Diffusion 1.1 to 1.5: 860 million parameters. */
+export const SD15_UNET: UnetConfig = {
+  inChannels: 4,
+  outChannels: 4,
+  blockOutChannels: [320, 640, 1280, 1280],
+  layersPerBlock: [2, 2, 2, 2],
+  downTransformerDepth: [1, 1, 1, 0],
+  midTransformerDepth: 1,
+  upTransformerDepth: [1, 1, 1, 0],
+  crossAttentionDim: 768,
+  headsPerLevel: [8, 8, 8, 8],
+  normNumGroups: 32,
+  normEps: 1e-5,
+  useLinearProjection: false,
+  timeEmbedDim: 1280,
+  flipSinToCos: true,
+  freqShift: 0,
+};
+
+/** Text encoder of Stable Diffusion 1.x: the text half of OpenAI's CLIP ViT-L/14. */
+export const SD15_TEXT: ClipTextConfig = {
+  hiddenSize: 768,
+  intermediateSize: 3072,
+  layers: 12,
+  heads: 12,
+  activation: "quick_gelu",
+  maxPositions: 77,
+  vocabSize: 49408,
+  layerNormEps: 1e-5,
+};
+
+/** U-Net of Stable Diffusion 2.0 and 2.1, base and 768-v alike. */
+export const SD21_UNET: UnetConfig = {
+  ...SD15_UNET,
+  crossAttentionDim: 1024,
+  headsPerLevel: [5, 10, 20, 20],
+  useLinearProjection: true,
+};
+
+/** Text encoder of Stable Diffusion 2.x: OpenCLIP ViT-H/14 without the last of its 24 layers. */
+export const SD21_TEXT: ClipTextConfig = {
+  hiddenSize: 1024,
+  intermediateSize: 4096,
+  layers: 23,
+  heads: 16,
+  activation: "gelu",
+  maxPositions: 77,
+  vocabSize: 49408,
+  layerNormEps: 1e-5,
+};
+
+/** Autoencoder of Stable Diffusion 1.x and 2.x. */
+export const SD_VAE: VaeConfig = {
+  inChannels: 3,
+  latentChannels: 4,
+  blockOutChannels: [128, 256, 512, 512],
+  layersPerBlock: 2,
+  normNumGroups: 32,
+  normEps: 1e-6,
+  scalingFactor: 0.18215,
+};

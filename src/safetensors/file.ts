@@ -1,0 +1,155 @@
+/** A safetensors file, read by position: nothing is loaded that is not asked for. */
+import { type FileHandle, open } from "node:fs/promises";
+import { DyloraError, internalError } from "../errors.js";
+import { readError } from "../io/index.js";
+import { decodeToFloat32 } from "./codecs.js";
+import { recogniseForeignFile, SIGNATURE_BYTES } from "./foreign-file.js";
+import { LENGTH_BYTES, MAX_HEADER_BYTES, type SafetensorsHeader, type TensorInfo } from "./header.js";
+import { formatError, headerTooLarge, parseHeader } from "./parse-header.js";
+import { readFully } from "./read-at.js";
+
+/** Default size of the pieces that `stream` yields: large enough that calls cost nothing, small enough for a cache. */
+const STREAM_CHUNK_BYTES = 1 << 20;
+
+export class SafetensorsFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly header: SafetensorsHeader;
+  #handle: FileHandle | null;
+
+  private constructor(path: string, sizeBytes: number, header: SafetensorsHeader, handle: FileHandle) {
+    this.path = path;
+    this.sizeBytes = sizeBytes;
+    this.header = header;
+    this.#handle = handle;
+  }
+
+  /**
+   * Opens a file and reads its header; tensors stay on the disk. Close it, or hold it with `await using`.
+   *
+   * @throws {DyloraError} `E_NOT_FOUND`, `E_READ`, `E_FORMAT`
+   */
+  static async open(path: string): Promise<SafetensorsFile> {
+    let handle: FileHandle | null = null;
+    try {
+      handle = await open(path, "r");
+      const stats = await handle.stat();
+      if (stats.isDirectory()) throw Object.assign(new Error("is a folder"), { code: "EISDIR" });
+      const header = await readHeaderFrom(handle, path, stats.size);
+      return new SafetensorsFile(path, stats.size, header, handle);
+    } catch (cause) {
+      await handle?.close();
+      throw readError(path, cause);
+    }
+  }
+
+  /**
+   * The description of one tensor.
+   *
+   * @throws {DyloraError} `E_INCOMPATIBLE` where the file has no tensor of that name
+   */
+  info(name: string): TensorInfo {
+    const info = this.header.tensors.get(name);
+    if (info === undefined) {
+      throw new DyloraError("E_INCOMPATIBLE", `read ${this.path}: it has no tensor ${JSON.stringify(name)}`);
+    }
+    return info;
+  }
+
+  /** All bytes of a tensor, in memory of their own. */
+  async read(name: string): Promise<Uint8Array> {
+    return this.readRange(name, 0, this.info(name).sizeBytes);
+  }
+
+  /** The bytes `[beginByte, endByte)` of a tensor, in memory of their own. */
+  async readRange(name: string, beginByte: number, endByte: number): Promise<Uint8Array> {
+    const target = new Uint8Array(Math.max(0, endByte - beginByte));
+    await this.readInto(name, beginByte, target);
+    return target;
+  }
+
+  /** Fills `target` with a tensor's bytes from `beginByte` on. */
+  async readInto(name: string, beginByte: number, target: Uint8Array): Promise<void> {
+    const { offsetBytes, sizeBytes } = this.info(name);
+    if (!(beginByte >= 0 && beginByte + target.length <= sizeBytes)) {
+      throw internalError(
+        `bytes ${beginByte} to ${beginByte + target.length} of tensor ${name}, which has ${sizeBytes}`,
+      );
+    }
+    if (this.#handle === null) throw internalError(`read of ${this.path} after it was closed`);
+    try {
+      await readFully(this.#handle, target, offsetBytes + beginByte, this.path);
+    } catch (cause) {
+      throw readError(this.path, cause);
+    }
+  }
+
+  /** A tensor as float32, whatever its type. */
+  async readFloat32(name: string): Promise<Float32Array> {
+    return decodeToFloat32(await this.read(name), this.info(name).dtype);
+  }
+
+  /** A tensor's bytes in pieces. Each piece is memory of its own. */
+  async *stream(name: string, chunkBytes = STREAM_CHUNK_BYTES): AsyncGenerator<Uint8Array, void, void> {
+    const { sizeBytes } = this.info(name);
+    for (let begin = 0; begin < sizeBytes; begin += chunkBytes) {
+      yield await this.readRange(name, begin, Math.min(begin + chunkBytes, sizeBytes));
+    }
+  }
+
+  /** Idempotent. */
+  async close(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = null;
+    await handle?.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Reads a file's header and closes the file.
+ *
+ * @throws {DyloraError} `E_NOT_FOUND`, `E_READ`, `E_FORMAT`
+ */
+export async function readHeader(path: string): Promise<SafetensorsHeader> {
+  const file = await SafetensorsFile.open(path);
+  await file.close();
+  return file.header;
+}
+
+async function readHeaderFrom(
+  handle: FileHandle,
+  path: string,
+  fileSizeBytes: number,
+): Promise<SafetensorsHeader> {
+  const firstBytes = new Uint8Array(Math.min(SIGNATURE_BYTES, fileSizeBytes));
+  await readFully(handle, firstBytes, 0, path);
+  const foreignNote = recogniseForeignFile(firstBytes);
+  if (fileSizeBytes < LENGTH_BYTES) {
+    throw formatError(
+      path,
+      `the file has ${fileSizeBytes} bytes, too few for a safetensors file`,
+      foreignNote,
+    );
+  }
+  const length = new DataView(firstBytes.buffer).getBigUint64(0, true);
+  const available = fileSizeBytes - LENGTH_BYTES;
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw foreignNote === undefined
+      ? headerTooLarge(path, length)
+      : formatError(path, "it is no safetensors file", foreignNote);
+  }
+  if (length > BigInt(available)) {
+    throw formatError(
+      path,
+      `the header is said to have ${length} bytes, but only ${available} follow: it is truncated, or no safetensors file`,
+      foreignNote,
+    );
+  }
+  const bytes = new Uint8Array(Number(length));
+  await readFully(handle, bytes, LENGTH_BYTES, path);
+  return parseHeader(bytes, { subject: path, fileSizeBytes });
+}
