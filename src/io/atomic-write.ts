@@ -16,6 +16,15 @@ export interface AtomicWriteOptions {
   overwrite: boolean;
 }
 
+/**
+ * After so many bytes the disk is set to work on a file. Left alone, an operating system with much memory starts to write
+ * only at the final fsync, and the disk idles while the bytes are computed.
+ */
+const WRITEBACK_BYTES = 16 << 20;
+
+/** One at a time: it occupies one of the four threads that Node.js has for all file operations. */
+let isWritebackUnderWay = false;
+
 /** Temporary files of this process that are neither published nor discarded yet. */
 const pendingTempPaths = new Set<string>();
 
@@ -36,6 +45,8 @@ export class AtomicFile {
   readonly #overwrite: boolean;
   #handle: FileHandle | null;
   #finished = false;
+  #dirtyBytes = 0;
+  #writeback: Promise<void> = Promise.resolve();
 
   private constructor(path: string, tempPath: string, handle: FileHandle, overwrite: boolean) {
     this.path = path;
@@ -74,12 +85,15 @@ export class AtomicFile {
     } catch (cause) {
       throw writeError(this.path, cause);
     }
+    this.#dirtyBytes += bytes.length;
+    if (this.#dirtyBytes >= WRITEBACK_BYTES) this.#startWriteback(handle);
   }
 
   /** Waits until the bytes are on the disk, and closes the file. A full disk may show only here. */
   async sync(): Promise<void> {
     const handle = this.#openHandle();
     try {
+      await this.#writeback;
       await handle.sync();
       this.#handle = null;
       await handle.close();
@@ -107,6 +121,7 @@ export class AtomicFile {
     const handle = this.#handle;
     this.#handle = null;
     try {
+      await this.#writeback;
       await handle?.close();
     } catch {
       // The file goes anyway; the error that matters is the one that led here.
@@ -117,6 +132,18 @@ export class AtomicFile {
       return; // Left in pendingTempPaths: removed when the process ends, if that is possible then.
     }
     this.#finish();
+  }
+
+  #startWriteback(handle: FileHandle): void {
+    if (isWritebackUnderWay) return;
+    isWritebackUnderWay = true;
+    this.#dirtyBytes = 0;
+    this.#writeback = handle
+      .datasync()
+      .catch(() => undefined) // `sync` meets the same error again, and reports it.
+      .finally(() => {
+        isWritebackUnderWay = false;
+      });
   }
 
   #openHandle(): FileHandle {

@@ -56,8 +56,8 @@ export class RandomStream {
       this.#spareNormal = Number.NaN;
       return spare;
     }
-    // Marsaglia's polar method: its only transcendental is `log`, whose value V8 has never changed, while `sin` and
-    // `cos` differ between versions in the last bit.
+    // Marsaglia's polar method: of the transcendental functions it needs only `log`, which V8 computes with the same portable
+    // code (fdlibm) everywhere; its `sin` and `cos` changed in the last bit from one version to another.
     for (;;) {
       const x = this.#generator.next() * TWO_POW_MINUS_31;
       const y = this.#generator.next() * TWO_POW_MINUS_31;

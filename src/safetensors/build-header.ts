@@ -4,6 +4,7 @@ import { compareDtypes, tensorSize } from "./dtype.js";
 import { LENGTH_BYTES, MAX_HEADER_BYTES, METADATA_KEY, type TensorInfo, type TensorSpec } from "./header.js";
 
 const ALIGNMENT_BYTES = 8;
+const ASCII = /^\p{ASCII}*$/u;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** Tensors in the order of their data: types of larger alignment first, then by name. */
@@ -71,10 +72,18 @@ function canonicalOrder(specs: readonly TensorSpec[]): TensorSpec[] {
     if (names.has(name) || name === METADATA_KEY) throw internalError(`write: tensor name ${name} is taken`);
     names.add(name);
   }
-  // The reference compares UTF-8 bytes, JavaScript UTF-16 units: they disagree beyond the basic plane.
-  const keyed = specs.map((spec) => ({ spec, key: Buffer.from(spec.name, "utf8") }));
-  keyed.sort((a, b) => compareDtypes(a.spec.dtype, b.spec.dtype) || Buffer.compare(a.key, b.key));
-  return keyed.map(({ spec }) => spec);
+  const isPlain = specs.every(({ name }) => ASCII.test(name));
+  const compareNames = isPlain ? compareText : compareUtf8;
+  return [...specs].sort((a, b) => compareDtypes(a.dtype, b.dtype) || compareNames(a.name, b.name));
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The reference compares UTF-8 bytes, JavaScript UTF-16 units: they disagree beyond the basic plane. */
+function compareUtf8(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a, "utf8"), Buffer.from(b, "utf8"));
 }
 
 function metadataJson(metadata: Readonly<Record<string, string>>): string {

@@ -44,9 +44,8 @@ export class LegacyHash {
   }
 }
 
-/** `sshs_model_hash` of a file as it is on the disk: reads all of its data. */
-export async function computeModelHash(file: SafetensorsFile): Promise<string> {
-  const hash = sha256Stream();
+/** `sshs_model_hash` of a file as it is on the disk: reads all of its data, a piece at a time. */
+export async function computeModelHash(file: SafetensorsFile, hash = sha256Stream()): Promise<string> {
   for (const name of file.header.tensors.keys()) {
     for await (const bytes of file.stream(name)) await hash.update(bytes);
   }

@@ -1,6 +1,7 @@
 /** Writes tensors, wherever they come from, as one safetensors file. */
 import { internalError } from "../errors.js";
 import { throwIfAborted } from "../io/index.js";
+import { layoutData } from "./build-header.js";
 import type { TensorSpec } from "./header.js";
 import { SafetensorsWriter, type WriteResult, type WriterOptions } from "./writer.js";
 
@@ -30,7 +31,7 @@ export async function writeSafetensors(
 ): Promise<WriteResult> {
   throwIfAborted(options.signal, `write ${path}`);
   const byName = new Map(sources.map((source) => [source.name, source]));
-  const writer = await SafetensorsWriter.create(path, sources, options);
+  const writer = await SafetensorsWriter.create(path, layoutData(sources), options);
   try {
     const { tensors, dataBytes } = writer.layout;
     for (const { name, offsetBytes, sizeBytes } of tensors) {

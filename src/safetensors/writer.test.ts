@@ -204,7 +204,7 @@ describe("streaming", () => {
     const rowBytes = 6;
     const writer = await SafetensorsWriter.create(
       path,
-      [{ name: "t", dtype: "U8", shape: [rows, rowBytes] }],
+      layoutData([{ name: "t", dtype: "U8", shape: [rows, rowBytes] }]),
       { bufferBytes: 40 },
     );
     for (let row = 0; row < rows; ) {
@@ -304,7 +304,7 @@ describe("failure", () => {
     for (const [source, error] of sources) {
       await expect(writeSafetensors(path, [source])).rejects.toMatchObject(error);
     }
-    const writer = await SafetensorsWriter.create(path, ABC);
+    const writer = await SafetensorsWriter.create(path, layoutData(ABC));
     await expect(writer.finish()).rejects.toMatchObject({ code: "E_INTERNAL" });
     await writer.discard();
     expect(readdirSync(folder)).toEqual([]);

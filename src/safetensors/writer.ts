@@ -1,8 +1,7 @@
 /** Writes a safetensors file front to back, holding two small buffers of it in memory. */
 import { internalError } from "../errors.js";
 import { AtomicFile } from "../io/index.js";
-import { buildHeader, type DataLayout, layoutData } from "./build-header.js";
-import type { TensorSpec } from "./header.js";
+import { buildHeader, type DataLayout } from "./build-header.js";
 import { HASH_PLACEHOLDERS, LEGACY_HASH_KEY, LegacyHash, MODEL_HASH_KEY } from "./model-hashes.js";
 import { type StreamHash, sha256Stream } from "./stream-hash.js";
 
@@ -52,11 +51,11 @@ export class SafetensorsWriter {
   #filledBytes = 0;
   #positionBytes: number;
 
-  private constructor(file: AtomicFile, specs: readonly TensorSpec[], options: WriterOptions) {
+  private constructor(file: AtomicFile, layout: DataLayout, options: WriterOptions) {
     const withHashes = options.hashes ?? false;
     this.#file = file;
     this.#metadata = withHashes ? { ...options.metadata, ...HASH_PLACEHOLDERS } : (options.metadata ?? null);
-    this.layout = layoutData(specs);
+    this.layout = layout;
     this.#dataStartBytes = buildHeader(this.layout, this.#metadata).length;
     this.#positionBytes = this.#dataStartBytes;
     this.#hash = options.hash ?? sha256Stream();
@@ -77,12 +76,12 @@ export class SafetensorsWriter {
    */
   static async create(
     path: string,
-    specs: readonly TensorSpec[],
+    layout: DataLayout,
     options: WriterOptions = {},
   ): Promise<SafetensorsWriter> {
     const file = await AtomicFile.create(path, { overwrite: options.overwrite ?? false });
     try {
-      return new SafetensorsWriter(file, specs, options);
+      return new SafetensorsWriter(file, layout, options);
     } catch (error) {
       await file.discard();
       throw error;

@@ -1,0 +1,62 @@
+/** What an adapter file holds, whatever its names look like. */
+import type { TensorInfo } from "../safetensors/index.js";
+
+/** The model of the pipeline that a module belongs to. */
+export type Component = "unet" | "text_encoder" | "text_encoder_2";
+
+/** A 1x1 convolution that is stored in two dimensions is a `linear`: it is the same product. */
+export type ModuleKind = "linear" | "conv1x1" | "conv3x3";
+
+/**
+ * One pair of low-rank factors: `W' = W + (alpha / rank) · up · down`.
+ *
+ * Axes: `R` rank, `I` input features or channels, `O` output features or channels.
+ */
+export interface LoraModule {
+  /** The name in the file; in kohya's dialect `lora_unet_…`. */
+  readonly name: string;
+  readonly component: Component;
+  readonly kind: ModuleKind;
+  readonly rank: number;
+  /** `rank` where the file has none. */
+  readonly alpha: number;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /** linear `[R, I]`, conv1x1 `[R, I, 1, 1]`, conv3x3 `[R, I, 3, 3]`. */
+  readonly down: TensorInfo;
+  /** linear `[O, R]`, convolutions `[O, R, 1, 1]` (`[O, R]` in files of LyCORIS). */
+  readonly up: TensorInfo;
+  readonly alphaTensor: TensorInfo | null;
+}
+
+/** Ways of adapting a module that are no plain pair of factors. */
+export const FOREIGN_METHODS = {
+  tucker: "Tucker (lora_mid)",
+  dora: "DoRA",
+  loha: "LoHa",
+  lokr: "LoKr",
+  oft: "OFT",
+  glora: "GLoRA",
+  ia3: "IA3",
+  full: "a full difference (diff)",
+  norm: "a normalisation layer",
+  bias: "a bias",
+  scalar: "LyCORIS' learned scalar",
+  embedding: "a bundled embedding",
+} as const;
+
+export type ForeignMethod = keyof typeof FOREIGN_METHODS;
+
+/** A module that dylora recognises and cannot work on. */
+export interface ForeignModule {
+  readonly name: string;
+  readonly component: Component;
+  readonly methods: readonly ForeignMethod[];
+  readonly tensors: readonly TensorInfo[];
+}
+
+/** Number of trainable parameters: the elements of both factors. */
+export function parameterCount({ kind, rank, inFeatures, outFeatures }: LoraModule): number {
+  const kernelElements = kind === "conv3x3" ? 9 : 1;
+  return rank * (inFeatures * kernelElements + outFeatures);
+}

@@ -1,0 +1,79 @@
+/** The factors of a sum of adapters: by concatenation, which loses nothing. */
+import { transpose } from "../adapter/index.js";
+import { DyloraError } from "../errors.js";
+import type { MergeModule, MergeTerm } from "./merge-terms.js";
+
+/** How a module is written so that a loader's `alpha / rank` gives back every term's own scale. */
+export interface ConcatenatedModule {
+  /** Sum of the terms' ranks. */
+  readonly rank: number;
+  readonly alpha: number;
+  /** By term: what its up factor is multiplied with. At most 1 in magnitude; the sign of the ratio is here. */
+  readonly factors: readonly number[];
+}
+
+/**
+ * Folds the terms' scales into alpha and the up factors.
+ *
+ * A loader multiplies the whole module by `alpha / rank`, so with `alpha = rank · max |scale|` the strongest term keeps its
+ * factors as they are, and the others shrink by what they are weaker: `factor = scale · rank / alpha`. Down factors are never
+ * touched: a ratio that went into both would count twice.
+ *
+ * @throws {DyloraError} `E_USAGE` where float32 cannot hold the alpha
+ */
+export function concatenate({ name, terms }: MergeModule): ConcatenatedModule {
+  const rank = terms.reduce((sum, { module }) => sum + module.rank, 0);
+  const strongest = terms.reduce((max, { scale }) => Math.max(max, Math.abs(scale)), 0);
+  // As it will stand in the file, so that the factors make up for its rounding.
+  const alpha = Math.fround(rank * strongest);
+  if (!(alpha > 0 && Number.isFinite(alpha))) {
+    throw new DyloraError("E_USAGE", `merge: the strengths of module ${name} make an alpha of ${alpha}`, {
+      note: "Nothing was written. Choose ratios of a usual size.",
+    });
+  }
+  return { rank, alpha, factors: terms.map(({ scale }) => snapToOne((scale * rank) / alpha)) };
+}
+
+/** A factor that differs from 1 only by the rounding of alpha is 1: the term's bytes stay as they are. */
+function snapToOne(factor: number): number {
+  return Math.abs(Math.abs(factor) - 1) < 1e-7 ? Math.sign(factor) : factor;
+}
+
+/** `[R, I]`: the terms' down factors, one below the other. */
+export async function concatenatedDown({ terms }: MergeModule): Promise<Float32Array> {
+  return joined(await Promise.all(terms.map(readDown)));
+}
+
+/** `[R, O]`: the terms' transposed up factors times their factors, one below the other. */
+export async function concatenatedUpT(
+  { terms }: MergeModule,
+  { factors }: ConcatenatedModule,
+): Promise<Float32Array> {
+  const parts = await Promise.all(terms.map(readUpT));
+  for (const [i, part] of parts.entries()) {
+    const factor = factors[i]!;
+    if (factor === 1) continue;
+    for (let k = 0; k < part.length; k++) part[k] = part[k]! * factor;
+  }
+  return joined(parts);
+}
+
+export function readDown({ adapter, module }: MergeTerm): Promise<Float32Array> {
+  return adapter.file.readFloat32(module.down.name);
+}
+
+async function readUpT({ adapter, module }: MergeTerm): Promise<Float32Array> {
+  return transpose(await adapter.file.readFloat32(module.up.name), module.outFeatures, module.rank);
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const [first] = parts;
+  if (parts.length === 1) return first!;
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
