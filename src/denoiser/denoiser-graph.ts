@@ -12,8 +12,8 @@ import type { LoraTarget } from "../models/lora-targets.js";
 import { buildUnet } from "../models/unet.js";
 import { branchNames, downShape, upWidth } from "./factors.js";
 
-/** What an execution is for: every purpose builds no more than it needs. */
-export type Purpose = "predict" | "loss" | "train";
+/** What an execution is for: every purpose builds no more than it needs, but for `inspect`, which gives everything at once. */
+export type Purpose = "predict" | "loss" | "train" | "inspect";
 
 export interface DenoiserGraphOptions {
   checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
@@ -46,13 +46,13 @@ export interface DenoiserGraph {
  *
  * Outputs: `prediction` when that is the purpose; else `loss` `[N]`, the mean squared error of each sample; to train, the
  * gradient of `Σ loss_weight · loss` with respect to every factor. With the text encoder inside also `context`, unless
- * training.
+ * training. To inspect, all of them.
  */
 export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph {
   const { checkpoint, targets, purpose, batch, height, width, tokens, includeTextEncoder } = options;
   const { config } = checkpoint.unet;
   const graph = new Graph();
-  const trainable = purpose === "train";
+  const trainable = purpose === "train" || purpose === "inspect";
   const branches = branchInputs(graph, targets, trainable);
 
   const sample = graph.input("sample", "float32", [batch, config.inChannels, height, width]);
@@ -86,8 +86,9 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
     { sample, timestepEmbedding, context, contextTokens: tokens },
     { gradientCheckpointing: trainable && options.gradientCheckpointing === true },
   );
-  const outputs: Record<string, Tensor> = includeTextEncoder && !trainable ? { context } : {};
-  if (purpose === "predict") return { graph, outputs: { ...outputs, prediction } };
+  const outputs: Record<string, Tensor> = includeTextEncoder && purpose !== "train" ? { context } : {};
+  if (purpose === "predict" || purpose === "inspect") outputs.prediction = prediction;
+  if (purpose === "predict") return { graph, outputs };
 
   const target = graph.input("target", "float32", prediction.shape);
   const error = sub(graph, prediction, target);

@@ -81,11 +81,7 @@ export class Denoiser {
     batch: DenoiserBatch,
     modules: readonly ActiveModule[],
   ): Promise<{ prediction: Float32Array; context: Float32Array | null }> {
-    const outputs = await this.#run("predict", batch, modules, {});
-    return {
-      prediction: outputs.prediction!.data as Float32Array,
-      context: (outputs.context?.data as Float32Array | undefined) ?? null,
-    };
+    return readPrediction(await this.#run("predict", batch, modules, {}));
   }
 
   /** Mean squared error of every sample, `[N]`. */
@@ -102,21 +98,14 @@ export class Denoiser {
     batch: TrainBatch,
     modules: readonly ActiveModule[],
   ): Promise<{ loss: Float32Array; gradients: Map<string, FactorGradients> }> {
-    const outputs = await this.#run("train", batch, modules, {
-      target: float32(batch.target, this.#sampleShape(batch)),
-      loss_weight: float32(batch.lossWeight, [batch.count]),
-    });
-    const gradients = new Map<string, FactorGradients>();
-    for (const { factors } of modules) {
-      const names = branchNames(factors.target);
-      const down = outputs[names.downGradient];
-      const up = outputs[names.upGradient];
-      if (down === undefined || up === undefined) continue;
-      gradients.set(factors.target.name, { down: down.data as Float32Array, up: up.data as Float32Array });
-    }
-    return { loss: outputs.loss!.data as Float32Array, gradients };
+    return readGradients(await this.#run("train", batch, modules, this.#trainFeeds(batch)), modules);
   }
 
+  /** Everything at once, from one session: {@link predict} and {@link gradients}. */
+  async inspect(batch: TrainBatch, modules: readonly ActiveModule[]) {
+    const outputs = await this.#run("inspect", batch, modules, this.#trainFeeds(batch));
+    return { ...readPrediction(outputs), ...readGradients(outputs, modules) };
+  }
   /** Prepares the session for batches of a size, so that the first execution does not have to wait for it. */
   async prepare(
     purpose: Purpose,
@@ -129,6 +118,13 @@ export class Denoiser {
   async release(): Promise<void> {
     for (const session of this.#sessions.values()) await (await session).release();
     this.#sessions.clear();
+  }
+
+  #trainFeeds(batch: TrainBatch): Record<string, HostTensor> {
+    return {
+      target: float32(batch.target, this.#sampleShape(batch)),
+      loss_weight: float32(batch.lossWeight, [batch.count]),
+    };
   }
 
   #sampleShape(batch: DenoiserBatch): number[] {
@@ -196,4 +192,25 @@ export class Denoiser {
     const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
     return Session.create(model, { device, mode, threads });
   }
+}
+
+type Outputs = Readonly<Record<string, HostTensor>>;
+
+function readPrediction(outputs: Outputs): { prediction: Float32Array; context: Float32Array | null } {
+  return {
+    prediction: outputs.prediction!.data as Float32Array,
+    context: (outputs.context?.data as Float32Array | undefined) ?? null,
+  };
+}
+
+function readGradients(outputs: Outputs, modules: readonly ActiveModule[]) {
+  const gradients = new Map<string, FactorGradients>();
+  for (const { factors } of modules) {
+    const names = branchNames(factors.target);
+    const down = outputs[names.downGradient];
+    const up = outputs[names.upGradient];
+    if (down === undefined || up === undefined) continue;
+    gradients.set(factors.target.name, { down: down.data as Float32Array, up: up.data as Float32Array });
+  }
+  return { loss: outputs.loss!.data as Float32Array, gradients };
 }

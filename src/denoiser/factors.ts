@@ -8,7 +8,7 @@ import { float32, type HostTensor } from "../runtime/session.js";
  * Both factors of one module, float32, rank-major: component `i` is row `i` of each, so that a rank prefix of either is
  * one contiguous piece of memory and nothing is copied to run at a lower rank.
  */
-export interface ModuleFactors {
+export interface BranchFactors {
   readonly target: LoraTarget;
   /** Rows of both factors. */
   readonly maxRank: number;
@@ -21,7 +21,7 @@ export interface ModuleFactors {
 
 /** What one module contributes to one execution. */
 export interface ActiveModule {
-  readonly factors: ModuleFactors;
+  readonly factors: BranchFactors;
   /** Components `0..rank` take part; 0: the module does nothing. */
   readonly rank: number;
   /** Strength of the branch, `alpha / rank` (paper eq. 7) times the multiplier, if any. */

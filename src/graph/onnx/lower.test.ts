@@ -219,8 +219,10 @@ describe("node order", () => {
 describe("weights in files", () => {
   const values = [1.5, -2, 0.25, 3, -0.5, 8];
   const inFloat32 = new Uint8Array(Float32Array.from(values).buffer);
-  // 1.5, -2, 0.25, 3, -0.5, 8 as IEEE 754 binary16.
+  // 1.5, -2, 0.25, 3, -0.5, 8 as IEEE 754 binary16, and as the upper half of binary32.
   const inFloat16 = new Uint8Array(Uint16Array.of(0x3e00, 0xc000, 0x3400, 0x4200, 0xb800, 0x4800).buffer);
+
+  const inBfloat16 = new Uint8Array(Uint16Array.of(0x3fc0, 0xc000, 0x3e80, 0x4040, 0xbf00, 0x4100).buffer);
 
   /** A file laid out like .safetensors: length of the header, header, data; `weight` begins at `offset` in it. */
   function writeWeights(path: string, weight: Uint8Array, offset: number): ExternalData {
@@ -240,6 +242,7 @@ describe("weights in files", () => {
   const cases = [
     { dtype: "float32", bytes: inFloat32 },
     { dtype: "float16", bytes: inFloat16 },
+    { dtype: "bfloat16", bytes: inBfloat16 },
   ] as const;
   // Nothing in a .safetensors file is aligned: headers have any length. The last begins past the first page of memory.
   const offsets = [13, 11, 64, 4097, 70_003];

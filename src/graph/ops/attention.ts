@@ -3,7 +3,7 @@
 import type { Graph } from "../graph.js";
 import type { Tensor } from "../tensor.js";
 import { add, mul, scale, sub } from "./elementwise.js";
-import { matmul, swapLast } from "./matmul.js";
+import { matmul } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./shape.js";
 
@@ -53,34 +53,44 @@ export function softmax(graph: Graph, x: Tensor): Tensor {
 export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, shape: AttentionShape): Tensor {
   const { batch, queries, keys, heads, headDim, causal = false } = shape;
   const factor = 1 / Math.sqrt(headDim);
-  // [batch * T, heads * D] to [batch, heads, T, D] and back
-  const split = (x: Tensor, length: number) =>
-    transpose(graph, reshape(graph, x, [batch, length, heads, headDim]), [0, 2, 1, 3]);
-  const join = (x: Tensor, length: number) =>
+  const perHead = (x: Tensor, length: number, axes: readonly number[]) =>
+    transpose(graph, reshape(graph, x, [batch, length, heads, headDim]), axes);
+  /** `[batch * T, heads * D]` to `[batch, heads, T, D]`. */
+  const rows = (x: Tensor, length: number) => perHead(x, length, [0, 2, 1, 3]);
+  /** `[batch * T, heads * D]` to `[batch, heads, D, T]`. */
+  const columns = (x: Tensor, length: number) => perHead(x, length, [0, 2, 3, 1]);
+  const joinRows = (x: Tensor, length: number) =>
     reshape(graph, transpose(graph, x, [0, 2, 1, 3]), [batch * length, heads * headDim]);
+  const joinColumns = (x: Tensor, length: number) =>
+    reshape(graph, transpose(graph, x, [0, 3, 1, 2]), [batch * length, heads * headDim]);
   const masked = (scores: Tensor) => (causal ? add(graph, scores, causalMask(graph, queries, keys)) : scores);
 
   const output = graph.operation1(
     "attention",
     [q, k, v],
     () => {
-      const scores = matmul(graph, scale(graph, split(q, queries), factor), swapLast(graph, split(k, keys)));
-      return join(matmul(graph, softmax(graph, masked(scores)), split(v, keys)), queries);
+      const scores = matmul(graph, scale(graph, rows(q, queries), factor), columns(k, keys));
+      return joinRows(matmul(graph, softmax(graph, masked(scores)), rows(v, keys)), queries);
     },
     (dOutput, [wantQ, wantK, wantV]) => {
       // The factor sits on k here and on q above: written alike, onnxruntime would merge the two and keep P.
-      const queriesByHead = split(q, queries);
-      const scaledKeys = scale(graph, split(k, keys), factor);
-      const p = softmax(graph, masked(matmul(graph, queriesByHead, swapLast(graph, scaledKeys))));
-      const dO = split(dOutput, queries);
-      const dV = wantV ? join(matmul(graph, swapLast(graph, p), dO), keys) : null;
+      const p = softmax(
+        graph,
+        masked(matmul(graph, rows(q, queries), scale(graph, columns(k, keys), factor))),
+      );
+      // Products with Pᵀ and dSᵀ are taken as transposed products: only L x D matrices are ever transposed, not L x S.
+      const dV = wantV ? joinColumns(matmul(graph, columns(dOutput, queries), p), keys) : null;
       if (!wantQ && !wantK) return [null, null, dV];
-      const rowSums = split1(graph, sum(graph, byHead(graph, mul(graph, dOutput, output), shape), [-1]));
-      const dP = matmul(graph, dO, swapLast(graph, split(v, keys)));
+      const rowSums = transpose(
+        graph,
+        sum(graph, byHead(graph, mul(graph, dOutput, output), shape), [-1]),
+        [0, 2, 1, 3],
+      );
+      const dP = matmul(graph, rows(dOutput, queries), columns(v, keys));
       const dS = mul(graph, p, sub(graph, dP, rowSums));
       return [
-        wantQ ? join(matmul(graph, dS, scaledKeys), queries) : null,
-        wantK ? join(scale(graph, matmul(graph, swapLast(graph, dS), queriesByHead), factor), keys) : null,
+        wantQ ? joinRows(scale(graph, matmul(graph, dS, rows(k, keys)), factor), queries) : null,
+        wantK ? joinColumns(scale(graph, matmul(graph, columns(q, queries), dS), factor), keys) : null,
         dV,
       ];
     },
@@ -91,11 +101,6 @@ export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, shape: 
 /** `[batch * L, heads * D]` to `[batch, L, heads, D]`. */
 function byHead(graph: Graph, x: Tensor, { batch, queries, heads, headDim }: AttentionShape): Tensor {
   return reshape(graph, x, [batch, queries, heads, headDim]);
-}
-
-/** `[batch, L, heads, 1]` to `[batch, heads, L, 1]`. */
-function split1(graph: Graph, x: Tensor): Tensor {
-  return transpose(graph, x, [0, 2, 1, 3]);
 }
 
 /** `[L, S]`: 0 where query i may see key j, and a number below every score where it may not. */

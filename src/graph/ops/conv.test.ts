@@ -149,6 +149,15 @@ describeOperators(convolutions, {
         }),
       );
     }
+    for (const stride of [1, 2]) {
+      testOperatorOnce(
+        `3x3, stride ${stride}, of sizes past the vector widths of the kernels`,
+        check({
+          ...{ n: 2, inputs: 8, outputs: 12, height: 9, width: 10, bias: true },
+          ...{ kernel: [3, 3], stride, padding: 1 },
+        }),
+      );
+    }
     for (const [stride, kernel] of [
       [1, 3],
       [2, 3],

@@ -6,6 +6,7 @@ import {
   at,
   broadcast,
   map,
+  positionOf,
   type ReferenceArray,
   sumOf,
 } from "../../../test/helpers/reference-array.js";
@@ -21,13 +22,25 @@ const ranks = [{ rank: 4 }, { rank: 1 }, { rank: 7 }];
 /** `[..., M, K]` times `[..., K, N]`, leading axes broadcast. */
 function product(a: ReferenceArray, b: ReferenceArray): ReferenceArray {
   const [m, k] = a.shape.slice(-2) as [number, number];
+  const n = b.shape.at(-1)!;
   const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2));
-  return arrayOf([...leading, m, b.shape.at(-1)!], (index) => {
-    const [row, column] = index.slice(-2) as [number, number];
-    const stack = index.slice(0, -2);
-    // `at` would repeat an axis of length 1 here; rows, columns and inner axes never are by the shapes' construction.
-    return sumOf(k, (i) => at(a, ...stack, row, i) * at(b, ...stack, i, column));
+  const matrixAt = ({ shape }: ReferenceArray, index: readonly number[]) =>
+    positionOf(shape.slice(0, -2), index) * shape.at(-2)! * shape.at(-1)!;
+  const result = arrayOf([...leading, m, n], () => 0);
+  let position = 0;
+  arrayOf(leading, (index) => {
+    const [beginA, beginB] = [matrixAt(a, index), matrixAt(b, index)];
+    for (let row = 0; row < m; row++) {
+      for (let column = 0; column < n; column++) {
+        result.data[position++] = sumOf(
+          k,
+          (i) => a.data[beginA + row * k + i]! * b.data[beginB + i * n + column]!,
+        );
+      }
+    }
+    return 0;
   });
+  return result;
 }
 
 function swapped(x: ReferenceArray): ReferenceArray {
@@ -69,6 +82,11 @@ describeOperators(products, {
         }
       }
     }
+    testOperatorOnce("of sizes past the vector and tile widths of the kernels", {
+      inputs: { a: { shape: [37, 40] }, b: { shape: [36, 40] }, c: { shape: [36] } },
+      build: (graph, { a, b, c }) => gemm(graph, a!, b!, { transB: true, c }),
+      reference: ({ a, b, c }) => map((y, addend) => y + addend, product(a!, swapped(b!)), c!),
+    });
     testOperatorOnce("a LoRA branch: symbolic inner axis, added to a base output", {
       inputs: {
         x: { shape: [5, 4] },
@@ -122,6 +140,11 @@ describeOperators(products, {
         reference: ({ a, b }) => product(a!, b!),
       }),
     );
+    testOperatorOnce("of sizes past the vector and tile widths of the kernels", {
+      inputs: { a: { shape: [2, 35, 20] }, b: { shape: [20, 36] } },
+      build: (graph, { a, b }) => matmul(graph, a!, b!),
+      reference: ({ a, b }) => product(a!, b!),
+    });
     testOperatorOnce("with a symbolic inner axis", {
       inputs: { a: { shape: [2, 3, "rank"] }, b: { shape: ["rank", 4] } },
       symbols: ranks,

@@ -1,0 +1,101 @@
+/** Losses on held-out images: the same noises and timesteps for every adapter and rank that is compared. */
+
+import type { DatasetItem } from "../data/index.js";
+import type { Conditioning } from "../denoiser/conditioning.js";
+import type { Denoiser } from "../denoiser/denoiser.js";
+import type { ActiveModule } from "../denoiser/factors.js";
+import { diffuse, drawLatent, drawNoise } from "../denoiser/noising.js";
+import type { PredictionType } from "../models/config.js";
+import type { NoiseSchedule } from "../models/noise-schedule.js";
+import { randomStream } from "../random/stream.js";
+
+export interface HeldOutOptions {
+  items: readonly DatasetItem[];
+  /** Noise and timestep draws per image. */
+  draws: number;
+  seed: number;
+  batchSize: number;
+  conditioning: Conditioning;
+  schedule: NoiseSchedule;
+  predictionType: PredictionType;
+  scalingFactor: number;
+}
+
+/** One measurement. */
+export interface HeldOutSample {
+  /** Key of the image. */
+  readonly image: string;
+  readonly item: DatasetItem;
+  readonly draw: number;
+  readonly timestep: number;
+}
+
+export class HeldOut {
+  readonly samples: readonly HeldOutSample[];
+  readonly #options: HeldOutOptions;
+
+  /**
+   * Draw `d` of an image takes its timestep from the `d`-th of `draws` equal bands, so that every image sees the whole range
+   * of noise; all numbers come from streams named by seed, image and draw.
+   */
+  constructor(options: HeldOutOptions) {
+    const { items, draws, seed, schedule } = options;
+    this.#options = options;
+    this.samples = items.flatMap((item) =>
+      Array.from({ length: draws }, (_, draw) => {
+        const place = randomStream(seed, "held-out timestep", item.key, draw).uniform();
+        const timestep = Math.floor(((draw + place) / draws) * schedule.steps);
+        return { image: item.key, item, draw, timestep };
+      }),
+    );
+  }
+
+  /**
+   * The loss of every sample, in the order of {@link samples}.
+   *
+   * @throws {DyloraError} `E_DIVERGED` when one is not finite
+   */
+  async losses(
+    denoiser: Denoiser,
+    modules: readonly ActiveModule[],
+    options: { signal: AbortSignal; onProgress?: (done: number) => void },
+  ): Promise<Float64Array> {
+    const { batchSize } = this.#options;
+    const losses = new Float64Array(this.samples.length);
+    for (let first = 0; first < this.samples.length; first += batchSize) {
+      options.signal.throwIfAborted();
+      const wanted = this.samples.slice(first, first + batchSize);
+      // Sessions have one batch size: the last batch is filled up with copies, whose losses are left out.
+      const batch = Array.from({ length: batchSize }, (_, index) => wanted[index % wanted.length]!);
+      const found = await denoiser.loss(await this.#batch(batch), modules);
+      for (const index of wanted.keys()) losses[first + index] = found[index]!;
+      options.onProgress?.(first + wanted.length);
+    }
+    return losses;
+  }
+
+  async #batch(samples: readonly HeldOutSample[]) {
+    const { conditioning, schedule, predictionType, scalingFactor, seed } = this.#options;
+    const moments = await Promise.all(samples.map(({ item }) => conditioning.moments(item, false)));
+    const { height, width } = moments[0]!;
+    const latents = moments.map((latent, index) => {
+      const { image, draw } = samples[index]!;
+      return drawLatent(latent, scalingFactor, randomStream(seed, "held-out latent", image, draw));
+    });
+    const noises = moments.map(({ mean }, index) => {
+      const { image, draw } = samples[index]!;
+      const pixels = height * width;
+      const random = randomStream(seed, "held-out noise", image, draw);
+      return drawNoise({ channels: mean.length / pixels, pixels }, 0, random);
+    });
+    const timesteps = samples.map(({ timestep }) => timestep);
+    return {
+      count: samples.length,
+      height,
+      width,
+      timesteps,
+      ...diffuse(schedule, predictionType, latents, noises, timesteps),
+      text: await conditioning.text(samples.map(({ item }) => item.caption)),
+    };
+  }
+}

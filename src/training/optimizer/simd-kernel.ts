@@ -1,0 +1,209 @@
+/**
+ * Elementwise float32 updates as WebAssembly SIMD.
+ *
+ * An optimizer visits every parameter in every step: 54 million at rank 128 of SD 1.5. V8 compiles such a loop to scalar
+ * code that converts between float32 and float64 around each operation: AdamW takes 17 to 21 ns per element that way (Node
+ * 20, one core of a 2.5 GHz Xeon). As WebAssembly, four lanes at a time, it takes 4, copying each chunk into the kernel's
+ * memory and back included; the sum of squares takes 1.2 instead of 3 to 5. An update is written as expressions:
+ *
+ *     const axpy = compileKernel(["x", "y"], ["a"], ({ array, scalar, store }) => {
+ *       store("y", add(mul(scalar("a"), array("x")), array("y")));
+ *     });
+ *     axpy({ x, y }, { a: 2 }); // y = 2 x + y
+ *
+ * An expression is the WebAssembly code that leaves its value, a vector of four float32, on the stack; the operations
+ * round as IEEE 754 says, so results are the same on every machine.
+ */
+import { internalError } from "../../errors.js";
+import {
+  float32Bytes,
+  instantiate,
+  localGet,
+  localSet,
+  loopOver,
+  memoryArgument,
+  OP,
+  TYPE,
+} from "./wasm-binary.js";
+
+/** Elements of one array that are worked on at once: small enough that all arrays of a kernel stay in the L2 cache. */
+const CHUNK_ELEMENTS = 4096;
+const CHUNK_BYTES = CHUNK_ELEMENTS * Float32Array.BYTES_PER_ELEMENT;
+const LANES = 4;
+
+/** WebAssembly code that leaves one vector on the stack. */
+export type Expression = readonly number[];
+
+/** Arrays of equal length, and the numbers of this call; runs the update over all elements. */
+export type Kernel<ArrayName extends string, ScalarName extends string> = (
+  arrays: Readonly<Record<ArrayName, Float32Array>>,
+  scalars: Readonly<Record<ScalarName, number>>,
+) => void;
+
+export interface KernelScope<ArrayName extends string, ScalarName extends string> {
+  /** The elements of an array, as they were before this update or as an earlier `store` left them. */
+  array(name: ArrayName): Expression;
+  /** A number of the call, rounded to float32, in all lanes. */
+  scalar(name: ScalarName): Expression;
+  /** Computes a value once; the result stands for it afterwards. */
+  keep(value: Expression): Expression;
+  store(name: ArrayName, value: Expression): void;
+}
+
+export const add = (a: Expression, b: Expression): Expression => [...a, ...b, ...OP.f32x4Add];
+export const sub = (a: Expression, b: Expression): Expression => [...a, ...b, ...OP.f32x4Sub];
+export const mul = (a: Expression, b: Expression): Expression => [...a, ...b, ...OP.f32x4Mul];
+export const div = (a: Expression, b: Expression): Expression => [...a, ...b, ...OP.f32x4Div];
+export const sqrt = (a: Expression): Expression => [...a, ...OP.f32x4Sqrt];
+export const constant = (value: number): Expression => [
+  ...OP.f32Const,
+  ...float32Bytes(value),
+  ...OP.f32x4Splat,
+];
+/** 1, 0 or -1; 0 for NaN. A comparison answers with all bits set or none, which `and` turns into 1 or 0. */
+export const sign = (a: Expression): Expression => {
+  const zero = constant(0);
+  const one = constant(1);
+  const positive = [...a, ...zero, ...OP.f32x4Gt, ...one, ...OP.v128And];
+  const negative = [...a, ...zero, ...OP.f32x4Lt, ...one, ...OP.v128And];
+  return sub(positive, negative);
+};
+
+/**
+ * Compiles an elementwise update.
+ *
+ * @param arrayNames - the arrays a call must give
+ * @param scalarNames - the numbers a call must give
+ * @param define - states the update through the scope it is handed
+ */
+export function compileKernel<ArrayName extends string, ScalarName extends string>(
+  arrayNames: readonly ArrayName[],
+  scalarNames: readonly ScalarName[],
+  define: (scope: KernelScope<ArrayName, ScalarName>) => void,
+): Kernel<ArrayName, ScalarName> {
+  // Parameters: the end of the range in bytes, the scalars. Then the loop's position, then the vectors.
+  const positionLocal = 1 + scalarNames.length;
+  const firstVector = positionLocal + 1;
+  let vectorCount = scalarNames.length;
+  const stored = new Set<ArrayName>();
+  const body: number[] = [];
+  define({
+    array: (name) => [
+      ...localGet(positionLocal),
+      ...OP.v128Load,
+      ...memoryArgument(arrayNames.indexOf(name) * CHUNK_BYTES),
+    ],
+    scalar: (name) => localGet(firstVector + scalarNames.indexOf(name)),
+    keep: (value) => {
+      const local = firstVector + vectorCount++;
+      body.push(...value, ...localSet(local));
+      return localGet(local);
+    },
+    store: (name, value) => {
+      stored.add(name);
+      body.push(
+        ...localGet(positionLocal),
+        ...value,
+        ...OP.v128Store,
+        ...memoryArgument(arrayNames.indexOf(name) * CHUNK_BYTES),
+      );
+    },
+  });
+
+  const splats = scalarNames.flatMap((_, k) => [
+    ...localGet(1 + k),
+    ...OP.f32x4Splat,
+    ...localSet(firstVector + k),
+  ]);
+  const { call, memory } = instantiate({
+    memoryBytes: arrayNames.length * CHUNK_BYTES,
+    parameters: [TYPE.i32, ...scalarNames.map(() => TYPE.f32)],
+    locals: [
+      [1, TYPE.i32],
+      [vectorCount, TYPE.v128],
+    ],
+    code: [...splats, ...loopOver(positionLocal, body)],
+  });
+  const storedIndices = [...stored].map((name) => arrayNames.indexOf(name));
+  const windows = arrayNames.map((_, k) => new Float32Array(memory, k * CHUNK_BYTES, CHUNK_ELEMENTS));
+
+  return (arrays, scalars) => {
+    const data = arrayNames.map((name) => arrays[name]);
+    const values = scalarNames.map((name) => scalars[name]);
+    const length = data[0]!.length;
+    for (let k = 1; k < data.length; k++) {
+      if (data[k]!.length !== length) throw internalError("kernel: arrays of different lengths");
+    }
+    for (let begin = 0; begin < length; begin += CHUNK_ELEMENTS) {
+      const end = Math.min(begin + CHUNK_ELEMENTS, length);
+      for (let k = 0; k < data.length; k++) windows[k]!.set(part(data[k]!, begin, end));
+      // A last vector that is not full computes on what lies behind the range, which is never copied back.
+      call(roundUp(end - begin, LANES) * Float32Array.BYTES_PER_ELEMENT, ...values);
+      for (const k of storedIndices) data[k]!.set(part(windows[k]!, 0, end - begin), begin);
+    }
+  };
+}
+
+/** A view costs as much as copying some hundred elements: none is made for an array that is whole. */
+function part(array: Float32Array, begin: number, end: number): Float32Array {
+  return begin === 0 && end === array.length ? array : array.subarray(begin, end);
+}
+
+/** Sum of the squares of all elements, in float64, always added up in the same order. */
+export const sumOfSquares: (values: Float32Array) => number = compileSumOfSquares();
+
+function compileSumOfSquares(): (values: Float32Array) => number {
+  const [position, sum, pairLocal] = [1, 2, 3] as const;
+  /** The two elements at a byte offset from the position, as float64. */
+  const pair = (offset: number) => [
+    ...localGet(position),
+    ...OP.v128Load64Zero,
+    ...memoryArgument(offset),
+    ...OP.f64x2PromoteLow,
+  ];
+  const addSquares = (offset: number) => [
+    ...pair(offset),
+    ...localSet(pairLocal),
+    ...localGet(sum),
+    ...localGet(pairLocal),
+    ...localGet(pairLocal),
+    ...OP.f64x2Mul,
+    ...OP.f64x2Add,
+    ...localSet(sum),
+  ];
+  const { call, memory } = instantiate({
+    memoryBytes: CHUNK_BYTES,
+    parameters: [TYPE.i32],
+    result: TYPE.f64,
+    locals: [
+      [1, TYPE.i32],
+      [2, TYPE.v128],
+    ],
+    code: [
+      ...loopOver(position, [...addSquares(0), ...addSquares(8)]),
+      ...localGet(sum),
+      ...OP.f64x2ExtractLane,
+      0,
+      ...localGet(sum),
+      ...OP.f64x2ExtractLane,
+      1,
+      ...OP.f64Add,
+    ],
+  });
+  const window = new Float32Array(memory, 0, CHUNK_ELEMENTS);
+  return (values) => {
+    let total = 0;
+    for (let begin = 0; begin < values.length; begin += CHUNK_ELEMENTS) {
+      const end = Math.min(begin + CHUNK_ELEMENTS, values.length);
+      const padded = roundUp(end - begin, LANES);
+      window.set(values.subarray(begin, end));
+      window.fill(0, end - begin, padded);
+      total += call(padded * Float32Array.BYTES_PER_ELEMENT);
+    }
+    return total;
+  };
+}
+
+function roundUp(count: number, multiple: number): number {
+  return Math.ceil(count / multiple) * multiple;
+}

@@ -1,0 +1,307 @@
+/** The steps of a run, with everything that happens between them: reports, validation, saving, interruption. */
+
+import { stat } from "node:fs/promises";
+import type { TrainBatch } from "../denoiser/denoiser.js";
+import { DyloraError, internalError } from "../errors.js";
+import { peakRssBytes } from "../runtime/peak-memory.js";
+import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
+import { learningRatesOf } from "./config.js";
+import type { TrainHooks, TrainResult } from "./events.js";
+import { createLrSchedule } from "./lr-schedule.js";
+import type { MetricsLog } from "./metrics-log.js";
+import type { PreparedRun } from "./prepare.js";
+import type { RunProgress } from "./run-state.js";
+import { Saver } from "./saver.js";
+import { activate, type LearningRates, Stepper, type StepResult } from "./step.js";
+import { startEvent } from "./step-report.js";
+import { StepTimer } from "./step-timer.js";
+
+export interface RunContext {
+  readonly run: PreparedRun;
+  readonly progress: RunProgress;
+  readonly identities: Readonly<Record<string, string>>;
+  readonly log: MetricsLog;
+  /** Null for a new run. */
+  readonly resumedFromStep: number | null;
+  readonly estimatedPeakBytes: number;
+}
+
+/**
+ * Runs until the last step, or until `hooks.signal` asks to stop: then the step under way is finished and the state saved.
+ *
+ * Takes care of everything that `context` holds: sessions are released and the log is closed, however the run ends.
+ */
+export async function runSteps(context: RunContext, hooks: TrainHooks): Promise<TrainResult> {
+  try {
+    return await new StepLoop(context, hooks).run();
+  } finally {
+    context.log.close();
+    await context.run.conditioning.release();
+    await context.run.denoiser.release();
+  }
+}
+
+class StepLoop {
+  readonly #context: RunContext;
+  readonly #run: PreparedRun;
+  readonly #progress: RunProgress;
+  readonly #hooks: TrainHooks;
+  readonly #saver: Saver;
+  readonly #stepper: Stepper;
+  readonly #timer: StepTimer;
+  /** Loads run on until the run ends, whatever the user's signal says: the step under way is finished. */
+  readonly #loading = new AbortController();
+
+  constructor(context: RunContext, hooks: TrainHooks) {
+    const { run, progress, identities } = context;
+    const { config, denoiser, modules, plan, optimizer, seed } = run;
+    this.#context = context;
+    this.#run = run;
+    this.#progress = progress;
+    this.#hooks = hooks;
+    this.#saver = new Saver(run, progress, identities, hooks);
+    this.#stepper = new Stepper({
+      denoiser,
+      modules,
+      plan,
+      optimizer,
+      seed,
+      maxGradNorm: config.maxGradNorm,
+    });
+    this.#timer = new StepTimer(run.totalSteps);
+  }
+
+  async run(): Promise<TrainResult> {
+    const { config, totalSteps, batches } = this.#run;
+    const progress = this.#progress;
+    await this.#warmUp();
+    this.#hooks.onEvent(
+      startEvent(this.#run, this.#context.resumedFromStep, this.#context.estimatedPeakBytes),
+    );
+    this.#timer.start();
+
+    const accumulation = config.gradientAccumulationSteps;
+    const loader = loadBatches(
+      batches,
+      { first: progress.step * accumulation, end: totalSteps * accumulation },
+      { workers: config.maxDataLoaderNWorkers, signal: this.#loading.signal },
+    );
+    try {
+      while (progress.step < totalSteps) {
+        if (this.#hooks.signal.aborted) return await this.#interrupt();
+        await this.#step(takeBatches(batches, loader, accumulation));
+      }
+    } finally {
+      this.#loading.abort();
+      await loader.return?.();
+    }
+    return this.#finish();
+  }
+
+  /** Encodes images and captions that will be needed again, and makes the session of the first step. */
+  async #warmUp(): Promise<void> {
+    const { config, conditioning, denoiser, data } = this.#run;
+    const { signal } = this.#hooks;
+    const encoding = (done: number, total: number) =>
+      this.#hooks.onEvent({ type: "preparing", task: "encoding images", done, total });
+    if (config.cacheLatents) {
+      const workers = config.maxDataLoaderNWorkers;
+      await conditioning.latents.fill([...data.train.items, ...data.validation.items], {
+        flipAug: config.flipAug,
+        onProgress: encoding,
+        signal,
+        ...(workers === null ? {} : { workers }),
+      });
+      await conditioning.releaseEncoder();
+    }
+    this.#hooks.onEvent({ type: "preparing", task: "preparing the training step", done: 0, total: null });
+    const [first] = this.#run.batches.sampler.batchAt(0);
+    const { height, width } = await conditioning.moments(first!.item, first!.flip);
+    const text = await conditioning.text([first!.caption]);
+    const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
+    await denoiser.prepare("train", { count: config.trainBatchSize, height, width }, tokens);
+  }
+
+  async #step(batches: AsyncIterable<TrainBatch>): Promise<void> {
+    const { config, totalSteps } = this.#run;
+    const progress = this.#progress;
+    const rates = this.#learningRates(progress.step);
+    let result: StepResult;
+    try {
+      result = await this.#stepper.step(progress.step, batches, rates);
+    } catch (error) {
+      if (error instanceof DyloraError && error.code === "E_DIVERGED") throw await this.#keepLastGood(error);
+      throw error;
+    }
+    progress.step++;
+    for (const { rank, loss } of result.draws) progress.averages.add(rank, loss);
+    this.#timer.step();
+    this.#report(result, rates);
+
+    const { step } = progress;
+    const epoch = this.#epochEndedBy(step);
+    const isLast = step === totalSteps;
+    if (this.#shouldValidate(step, epoch)) await this.#validate();
+    if (!isLast && config.saveEveryNSteps !== null && step % config.saveEveryNSteps === 0) {
+      await this.#save({ kind: "step", step });
+    }
+    if (
+      !isLast &&
+      epoch !== null &&
+      config.saveEveryNEpochs !== null &&
+      epoch % config.saveEveryNEpochs === 0
+    ) {
+      await this.#save({ kind: "epoch", epoch });
+    }
+  }
+
+  #learningRates(step: number): LearningRates {
+    const { config, totalSteps } = this.#run;
+    const factor = createLrSchedule({
+      name: config.lrScheduler,
+      totalSteps,
+      warmupSteps: config.lrWarmupSteps,
+      decaySteps: config.lrDecaySteps,
+      numCycles: config.lrSchedulerNumCycles,
+      power: config.lrSchedulerPower,
+      timescale: config.lrSchedulerTimescale,
+      minLrRatio: config.lrSchedulerMinLrRatio,
+      learningRate: config.learningRate,
+      args: config.lrSchedulerArgs,
+    })(step);
+    const { unet, textEncoder } = learningRatesOf(config);
+    return { unet: (unet ?? 0) * factor, text_encoder: (textEncoder ?? 0) * factor };
+  }
+
+  /** The epoch (from 1) that this step completed, or null. */
+  #epochEndedBy(step: number): number | null {
+    const { batches, config } = this.#run;
+    const completed = (steps: number) =>
+      batches.sampler.epochsCompleted(steps * config.gradientAccumulationSteps);
+    return completed(step) > completed(step - 1) ? completed(step) : null;
+  }
+
+  #report({ loss, draws, gradNorm }: StepResult, rates: LearningRates): void {
+    const { totalSteps, batches, config } = this.#run;
+    const { step, averages } = this.#progress;
+    const components = learningRatesOf(config);
+    const learningRates = {
+      ...(components.unet !== null && { unet: rates.unet }),
+      ...(components.textEncoder !== null && { textEncoder: rates.text_encoder }),
+    };
+    const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
+    const epoch = Math.floor(lastPosition / batches.sampler.epochLength) + 1;
+    const ranks = [...new Set(draws.map(({ rank }) => rank))].sort((a, b) => a - b);
+    const lossEma = averages.overall.value!;
+    this.#context.log.append({
+      step,
+      epoch,
+      loss,
+      lossEma,
+      draws: Object.fromEntries(draws.map((draw, index) => [index, { ...draw }])),
+      learningRates,
+      gradNorm,
+      secondsPerStep: this.#timer.lastSeconds,
+      rssBytes: process.memoryUsage.rss(),
+    });
+    this.#hooks.onEvent({
+      type: "step",
+      step,
+      totalSteps,
+      epoch,
+      loss,
+      lossEma,
+      ranks,
+      learningRates,
+      gradNorm,
+      secondsPerStep: this.#timer.smoothedSeconds,
+      etaSeconds: this.#timer.etaSeconds(step),
+      rssBytes: process.memoryUsage.rss(),
+    });
+  }
+
+  #shouldValidate(step: number, epochEnded: number | null): boolean {
+    const { heldOut, config, totalSteps } = this.#run;
+    if (heldOut === null) return false;
+    const { validateEveryNSteps, validateEveryNEpochs } = config;
+    if (validateEveryNSteps !== null && step % validateEveryNSteps === 0) return true;
+    const everyEpochs = validateEveryNEpochs ?? (validateEveryNSteps === null ? 1 : null);
+    return (
+      step === totalSteps || (epochEnded !== null && everyEpochs !== null && epochEnded % everyEpochs === 0)
+    );
+  }
+
+  /** The loss on held-out images at every rank that is trained, on the same noises each time. */
+  async #validate(): Promise<void> {
+    const { heldOut, denoiser, plan, modules } = this.#run;
+    const { step } = this.#progress;
+    if (heldOut === null) return;
+    const byRank: { rank: number; loss: number }[] = [];
+    const { signal } = this.#loading;
+    for (const rank of plan.ranks) {
+      const active = modules.map(({ factors }) => activate(factors, Math.min(rank, factors.maxRank)));
+      const losses = await heldOut.losses(denoiser, active, { signal });
+      byRank.push({ rank, loss: losses.reduce((total, loss) => total + loss, 0) / losses.length });
+    }
+    this.#timer.exclude();
+    const lossByRank = Object.fromEntries(byRank.map(({ rank, loss }) => [rank, loss]));
+    this.#context.log.append({ step, validation: { sampleCount: heldOut.samples.length, lossByRank } });
+    const epoch = this.#run.batches.sampler.epochsCompleted(
+      step * this.#run.config.gradientAccumulationSteps,
+    );
+    this.#hooks.onEvent({ type: "validation", step, epoch, sampleCount: heldOut.samples.length, byRank });
+  }
+
+  async #save(point: Parameters<Saver["save"]>[0]): Promise<{ weights: string; state: string | null }> {
+    this.#context.log.sync();
+    const saved = await this.#saver.save(point);
+    this.#timer.exclude();
+    return saved;
+  }
+
+  async #interrupt(): Promise<TrainResult> {
+    const { step } = this.#progress;
+    const { config, totalSteps } = this.#run;
+    this.#context.log.sync();
+    const stateDir = await this.#saver.saveState({ kind: "step", step });
+    this.#hooks.onEvent({ type: "interrupted", step, totalSteps, stateDir });
+    return { status: "interrupted", step, totalSteps, weightsPath: null, stateDir, config };
+  }
+
+  /** A step that diverged was not taken: the factors are those of the last good step, and are saved. */
+  async #keepLastGood(error: DyloraError): Promise<DyloraError> {
+    const { step } = this.#progress;
+    if (step === 0) return error;
+    this.#context.log.sync();
+    const stateDir = await this.#saver.saveState({ kind: "step", step });
+    return new DyloraError(error.code, error.message, {
+      note: `The step was not taken; the state of step ${step} is in ${stateDir}. Go on with a lower rate: dylora resume ${stateDir} --learning_rate ${this.#run.config.learningRate / 10}`,
+      cause: error,
+    });
+  }
+
+  async #finish(): Promise<TrainResult> {
+    const { config, totalSteps } = this.#run;
+    const { step, averages } = this.#progress;
+    const { weights, state } = await this.#save({ kind: "last" });
+    const { size } = await stat(this.#context.log.path);
+    this.#hooks.onEvent({
+      type: "end",
+      steps: step,
+      lossEma: averages.overall.value ?? Number.NaN,
+      seconds: this.#timer.totalSeconds,
+      peakRssBytes: peakRssBytes(),
+      estimatedPeakBytes: this.#context.estimatedPeakBytes,
+      files: [...this.#saver.files, { kind: "metrics", path: this.#context.log.path, sizeBytes: size }],
+    });
+    return { status: "completed", step, totalSteps, weightsPath: weights, stateDir: state, config };
+  }
+}
+
+async function* takeBatches(options: BatchOptions, loader: ReturnType<typeof loadBatches>, count: number) {
+  for (let index = 0; index < count; index++) {
+    const { value, done } = await loader.next();
+    if (done) throw internalError("the loader ended before the run");
+    yield await trainBatch(options, value);
+  }
+}
