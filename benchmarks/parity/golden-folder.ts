@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { ModuleFactors } from "../../src/denoiser/factors.js";
+import type { BranchFactors } from "../../src/denoiser/factors.js";
 import { DyloraError } from "../../src/errors.js";
 import { type Checkpoint, openCheckpoint } from "../../src/models/checkpoint/index.js";
 import { type LoraTarget, loraTargets } from "../../src/models/lora-targets.js";
@@ -25,7 +25,7 @@ export interface GoldenFolder {
   /** Parts that the folder lacks. */
   missing: string[];
   cases: ReadonlyMap<string, CaseTensor>;
-  factors: ModuleFactors[];
+  factors: BranchFactors[];
   /** Ranks that the cases were computed at, ascending. */
   ranks: number[];
 }
@@ -69,10 +69,10 @@ async function readAll(path: string): Promise<Map<string, CaseTensor>> {
 }
 
 /** The adapter's factors, rank-major; modules that the file lacks are no targets. */
-async function readFactors(path: string, checkpoint: Checkpoint): Promise<ModuleFactors[]> {
+async function readFactors(path: string, checkpoint: Checkpoint): Promise<BranchFactors[]> {
   await using file = await SafetensorsFile.open(path);
   const configs = { unet: checkpoint.unet.config, textEncoder: checkpoint.textEncoder.config };
-  const factors: ModuleFactors[] = [];
+  const factors: BranchFactors[] = [];
   for (const target of loraTargets(configs, { convDim: true })) {
     if (!file.header.tensors.has(`${target.name}.lora_down.weight`)) continue;
     factors.push(await readModule(file, target));
@@ -80,7 +80,7 @@ async function readFactors(path: string, checkpoint: Checkpoint): Promise<Module
   return factors;
 }
 
-async function readModule(file: SafetensorsFile, target: LoraTarget): Promise<ModuleFactors> {
+async function readModule(file: SafetensorsFile, target: LoraTarget): Promise<BranchFactors> {
   const down = `${target.name}.lora_down.weight`;
   const maxRank = file.info(down).shape[0]!;
   const up = await file.readFloat32(`${target.name}.lora_up.weight`);

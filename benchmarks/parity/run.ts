@@ -111,14 +111,21 @@ async function compareSource(folder: GoldenFolder, { name, checkpoint }: GoldenS
     });
   // With a text encoder adapter the graph starts at the tokens; without one, at the encoder's output.
   const input = denoiser.includesTextEncoder ? batch : { ...batch, text: await contextOf(checkpoint, batch) };
-  const base = await denoiser.predict(input, activate(0));
+  // Rank 0 is the base model. Software GPUs take minutes for an execution, so a GPU answers everything in one.
+  const base =
+    device === "cpu"
+      ? await denoiser.predict(input, activate(0))
+      : await denoiser.inspect(input, activate(0));
   compareOutput("out.base", base.prediction);
-  compareLoss("loss.base", await denoiser.loss(input, activate(0)));
+  const baseLoss =
+    device === "cpu"
+      ? await denoiser.loss(input, activate(0))
+      : (base as typeof base & { loss: Float32Array }).loss;
+  compareLoss("loss.base", baseLoss);
   for (const rank of folder.ranks) {
-    const { prediction, context } = await denoiser.predict(input, activate(rank));
+    const { prediction, context, loss, gradients } = await denoiser.inspect(input, activate(rank));
     compareOutput(`rank${rank}.out`, prediction);
     if (context !== null) compareOutput(`rank${rank}.text`, context);
-    const { loss, gradients } = await denoiser.gradients(input, activate(rank));
     compareLoss(`rank${rank}.loss`, loss);
     for (const { target } of folder.factors) {
       const names = { down: `${target.name}.lora_down.weight`, up: `${target.name}.lora_up.weight` };
@@ -177,7 +184,11 @@ try {
   for (const dir of folders) {
     const folder = await openGoldenFolder(dir);
     skipped.push(...folder.missing.map((part) => `${dir} ${part}`));
-    for (const source of folder.sources) await compareSource(folder, source);
+    // Both sources hold the same weights; a GPU, in software perhaps, is not made to say everything twice.
+    const sources = device === "cpu" ? folder.sources : folder.sources.slice(0, 1);
+    for (const source of folder.sources.slice(sources.length))
+      skipped.push(`${dir} ${source.name} (on the CPU only)`);
+    for (const source of sources) await compareSource(folder, source);
   }
   const passed =
     worst.within(toleranceFactor) &&

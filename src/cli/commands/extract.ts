@@ -1,0 +1,146 @@
+import path from "node:path";
+import { ALPHA_RULES, openAdapter } from "../../adapter/index.js";
+import { DyloraError } from "../../errors.js";
+import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
+import { completeOptions } from "../../options/read-options.js";
+import { extract, planExtract, type RankSelection } from "../../surgery/index.js";
+import { defineCommand } from "../command.js";
+import { extractDocument, extractText, planDocument, planText } from "../extract-output.js";
+import { formatBytes } from "../format.js";
+import { writeDocument } from "../json.js";
+import { ProgressLine } from "../progress-line.js";
+
+const EXTRACT_OPTIONS = {
+  ranks: {
+    type: "integers",
+    default: null,
+    min: 1,
+    placeholder: "n,n",
+    group: "Ranks",
+    common: true,
+    alsoCalled: ["rank", "new_rank"],
+    description: "these ranks, for example 4,8,16",
+  },
+  unit: {
+    type: "integer",
+    default: null,
+    min: 1,
+    group: "Ranks",
+    common: true,
+    description: "every multiple of n up to the maximum rank, which is always included",
+  },
+  all: {
+    type: "boolean",
+    default: false,
+    group: "Ranks",
+    common: true,
+    description: "every rank that the file was trained for",
+  },
+  out: {
+    type: "path",
+    default: ".",
+    placeholder: "dir",
+    group: "Output",
+    common: true,
+    alsoCalled: ["output_dir", "save_to"],
+    description: "folder for the files; it is made where it does not exist",
+    defaultText: "the current folder",
+  },
+  alpha_rule: {
+    type: "enum",
+    default: null,
+    values: ALPHA_RULES,
+    group: "Ranks",
+    common: true,
+    description: "how strength depends on the rank in the file's training",
+    defaultText: "what the file's metadata says",
+  },
+  force: {
+    type: "boolean",
+    default: false,
+    group: "Output",
+    common: true,
+    alsoCalled: ["overwrite"],
+    description: "replace files that exist",
+  },
+  dry_run: {
+    type: "boolean",
+    default: false,
+    group: "Output",
+    common: true,
+    description: "show what would be written, and write nothing",
+  },
+} as const satisfies OptionTable;
+
+export const extractCommand = defineCommand({
+  command: "extract",
+  flagStyle: "kebab",
+  positional: "<file>",
+  positionalDescription: "DyLoRA file (any LoRA file in kohya's format will do)",
+  table: EXTRACT_OPTIONS,
+  details:
+    "The file of rank b is the part of the DyLoRA that was trained as rank b, byte for byte. All files are written in one pass, and each appears only when it is complete.",
+  examples: [
+    { comment: "three ranks", command: "dylora extract output/last.safetensors --ranks 4,8,16 --out ranks" },
+    {
+      comment: "every rank that was trained",
+      command: "dylora extract output/last.safetensors --all --out ranks",
+    },
+    {
+      comment: "a file of sd-scripts without metadata: say how it was trained, look first",
+      command: "dylora extract old.safetensors --unit 4 --alpha-rule sd-scripts --dry-run",
+    },
+  ],
+  onInterrupt: "stopping",
+
+  async run({ positional, given }, context) {
+    const options = completeOptions({ command: "extract", table: EXTRACT_OPTIONS }, given, "E_USAGE");
+    const selection = rankSelection(options);
+    const parent = await openAdapter(positional[0] ?? "");
+    try {
+      const plan = planExtract(parent, selection, {
+        outDir: path.resolve(options.out),
+        ...(options.alphaRule === null ? {} : { alphaRule: options.alphaRule }),
+      });
+      if (options.dryRun) {
+        if (context.json) writeDocument(context.stdout, planDocument(plan));
+        else context.stdout.write(planText(plan, context.stdout));
+        return undefined;
+      }
+      const line = new ProgressLine(context.stderr);
+      try {
+        const report = await extract(plan, {
+          overwrite: options.force,
+          signal: context.signal,
+          onProgress: ({ doneBytes, totalBytes }) =>
+            line.update(`extracting  ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
+        });
+        line.clear();
+        if (context.json) writeDocument(context.stdout, extractDocument(plan, report));
+        else context.stdout.write(extractText(plan, report, context.stdout));
+      } finally {
+        line.clear();
+      }
+      return undefined;
+    } finally {
+      await parent.close();
+    }
+  },
+});
+
+function rankSelection({ ranks, unit, all }: ConfigOf<typeof EXTRACT_OPTIONS>): RankSelection {
+  const selections: RankSelection[] = [
+    ...(ranks === null ? [] : [{ ranks }]),
+    ...(unit === null ? [] : [{ unit }]),
+    ...(all ? [{ all } as const] : []),
+  ];
+  const [selection, ...more] = selections;
+  if (selection !== undefined && more.length === 0) return selection;
+  throw new DyloraError(
+    "E_USAGE",
+    selection === undefined
+      ? "extract: no ranks are chosen"
+      : "extract: ranks are chosen in more than one way",
+    { note: "Give one of --ranks 4,8,16, --unit 4 and --all. Nothing was written." },
+  );
+}
