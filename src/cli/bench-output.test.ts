@@ -60,3 +60,14 @@ test("one table per file, base first, the recommended rank marked", () => {
     "
   `);
 });
+
+test("an interval that too few images give no bounds for is not printed as numbers", () => {
+  const [file] = report.files;
+  const ranks = file!.ranks.map((rank) => ({
+    ...rank,
+    versusBase: { ...rank.versusBase, ciLow: Number.NEGATIVE_INFINITY, ciHigh: Number.POSITIVE_INFINITY },
+  }));
+  const text = benchText({ ...report, files: [{ ...file!, ranks }] }, memoryTerminal().stdout);
+  expect(text).toContain("-0.0500 [too few images]");
+  expect(text).not.toContain("Infinity");
+});

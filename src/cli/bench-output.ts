@@ -57,6 +57,7 @@ function fileText(file: FileResult, baseMeanLoss: number, out: OutputStream): st
 function formatPaired(difference: PairedDifference | null): string {
   if (difference === null) return "-";
   const { mean, ciLow, ciHigh } = difference;
+  if (!Number.isFinite(ciHigh - ciLow)) return `${formatDifference(mean, mean)} [too few images]`;
   const largest = Math.max(Math.abs(mean), Math.abs(ciLow), Math.abs(ciHigh));
   const format = (value: number) => formatDifference(value, largest);
   return `${format(mean)} [${format(ciLow)}, ${format(ciHigh)}]`;

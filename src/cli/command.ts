@@ -40,6 +40,7 @@ export interface Invocation<Table extends OptionTable> {
 
 export interface CommandContext extends Terminal {
   readonly json: boolean;
+  readonly debug: boolean;
   /** Aborted by the first Ctrl-C. */
   readonly signal: AbortSignal;
 }

@@ -1,6 +1,7 @@
 import { DyloraError, type DyloraErrorOptions, type ErrorCode } from "../errors.js";
 import { describeSystemError, systemErrorCode } from "../io/file-error.js";
 import { SCHEMA_VERSION } from "./json.js";
+import { printableLines } from "./printable.js";
 import type { OutputStream } from "./terminal.js";
 
 /**
@@ -68,8 +69,8 @@ export function printError(
     return;
   }
   const { red, bold } = stderr.style;
-  stderr.write(`${bold(red(`error[${error.code}]`))}: ${error.message}\n`);
-  if (error.note !== undefined) stderr.write(`  note: ${error.note}\n`);
+  stderr.write(`${bold(red(`error[${error.code}]`))}: ${printableLines(error.message)}\n`);
+  if (error.note !== undefined) stderr.write(`  note: ${printableLines(error.note)}\n`);
   if (options.debug) stderr.write(`${stackOf(error)}\n`);
 }
 

@@ -7,7 +7,7 @@ import { COMMANDS } from "./commands.js";
 import { asDyloraError, printError } from "./errors.js";
 import { collectFlags, declareFlags, unifySpelling } from "./flags.js";
 import { examplesText, exitCodesText, helpLayout } from "./help.js";
-import { INTERRUPTED_EXIT_CODE, listenForInterrupts } from "./interrupt.js";
+import { listenForInterrupts } from "./interrupt.js";
 import { processTerminal, type Terminal } from "./terminal.js";
 import { unknownCommand, usageError } from "./usage.js";
 
@@ -70,17 +70,27 @@ async function runCommand(
   }
   const { values, notes } = readFlags(definition, collectFlags(command, definition));
   const { stderr } = terminal;
+  const json = args.includes("--json");
   const interruption = listenForInterrupts(() => {
+    // With --json stderr is for a program too: it gets an error document or nothing.
+    if (json) return;
     stderr.write(`${stderr.isTerminal ? "\n" : ""}${definition.onInterrupt} (Ctrl-C again quits at once)\n`);
   });
   try {
-    const context = { ...terminal, json: args.includes("--json"), signal: interruption.signal };
+    const context = {
+      ...terminal,
+      json,
+      debug: args.includes("--debug"),
+      signal: interruption.signal,
+    };
     const status = await definition.run({ positional: command.args, given: values, notes }, context);
     return status ?? 0;
   } catch (error) {
     if (!(interruption.signal.aborted && error instanceof Error && error.name === "AbortError")) throw error;
-    stderr.write(`interrupted: ${definition.command} wrote nothing more and left no half-written file\n`);
-    return INTERRUPTED_EXIT_CODE;
+    throw new DyloraError("E_INTERRUPTED", `${definition.command}: interrupted`, {
+      note: "Nothing more was written, and no file is half-written.",
+      cause: error,
+    });
   } finally {
     interruption.dispose();
   }

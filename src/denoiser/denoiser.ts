@@ -106,6 +106,7 @@ export class Denoiser {
     const outputs = await this.#run("inspect", batch, modules, this.#trainFeeds(batch));
     return { ...readPrediction(outputs), ...readGradients(outputs, modules) };
   }
+
   /** Prepares the session for batches of a size, so that the first execution does not have to wait for it. */
   async prepare(
     purpose: Purpose,
@@ -165,6 +166,8 @@ export class Denoiser {
     if (session === undefined) {
       session = this.#createSession(purpose, { count, height, width }, tokens);
       this.#sessions.set(key, session);
+      // One that cannot be made is none to release; the next call tries again.
+      session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }

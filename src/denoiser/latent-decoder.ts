@@ -43,6 +43,7 @@ export class LatentDecoder {
     if (session === undefined) {
       session = this.#create(height, width);
       this.#sessions.set(key, session);
+      session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }

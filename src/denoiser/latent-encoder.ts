@@ -71,6 +71,7 @@ export class LatentEncoder {
     if (session === undefined) {
       session = this.#create(height, width);
       this.#sessions.set(key, session);
+      session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }

@@ -59,7 +59,11 @@ export class TextConditioner {
   async #open(tokens: number): Promise<Session> {
     if (this.#session === null || this.#session.tokens !== tokens) {
       await this.release();
-      this.#session = { promise: this.#create(tokens), tokens };
+      const promise = this.#create(tokens);
+      this.#session = { promise, tokens };
+      promise.catch(() => {
+        if (this.#session?.promise === promise) this.#session = null;
+      });
     }
     return this.#session.promise;
   }

@@ -147,7 +147,10 @@ export interface BenchOptions extends ConfigOf<typeof BENCH_OPTIONS> {
   readonly files: readonly string[];
 }
 
-/** Mean of paired differences with its 95 % confidence interval. */
+/**
+ * Mean of paired differences with its 95 % confidence interval, which is infinite where there are too few images for one
+ * (JSON has null for that).
+ */
 export interface PairedDifference {
   readonly mean: number;
   readonly ciLow: number;

@@ -15,6 +15,7 @@ import { Conditioning, requireVae, resolutionMultiple } from "../denoiser/condit
 import { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
+import type { PredictionType } from "../models/config.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
 import { randomStream } from "../random/stream.js";
@@ -54,6 +55,7 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
   const targets = allTargets.filter(({ name }) => used.has(name));
   const resolution = resolutionOf(options, adapters, checkpoint);
   const { predictionType, warnings } = predictionTypeOf(checkpoint, adapters);
+  const zeroTerminalSnr = zeroTerminalSnrOf(adapters, warnings);
   const executions =
     data.items.length * options.samples * (1 + adapters.reduce((n, { ranks }) => n + ranks.length, 0));
   const mode = chooseExecutionMode(options.executionMode, device, { steps: executions, weights: checkpoint });
@@ -83,7 +85,7 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
       seed: options.seed,
       batchSize: options.batchSize,
       conditioning,
-      schedule: createNoiseSchedule(),
+      schedule: createNoiseSchedule({ zeroTerminalSnr }),
       predictionType,
       scalingFactor: requireVae(checkpoint).config.scalingFactor,
     });
@@ -193,7 +195,10 @@ function resolutionOf(
 }
 
 /** Single files rarely say what their U-Net predicts; adapters that were trained on them do. */
-function predictionTypeOf(checkpoint: Checkpoint, adapters: readonly BenchAdapter[]) {
+function predictionTypeOf(
+  checkpoint: Checkpoint,
+  adapters: readonly BenchAdapter[],
+): { predictionType: PredictionType; warnings: string[] } {
   const stated = adapters
     .map(({ metadata }) => readBaseModel(metadata, []).predictionType)
     .find((type) => type !== null);
@@ -212,6 +217,15 @@ function predictionTypeOf(checkpoint: Checkpoint, adapters: readonly BenchAdapte
     predictionType,
     warnings: [`The adapter was trained with ${stated}, the base model predicts ${predictionType}.`],
   };
+}
+
+/** The noises of the schedule that the adapters were trained with. */
+function zeroTerminalSnrOf(adapters: readonly BenchAdapter[], warnings: string[]): boolean {
+  const trained = adapters.map(({ metadata }) => metadata.ss_zero_terminal_snr === "True");
+  if (new Set(trained).size > 1) {
+    warnings.push("Only some of the files were trained with zero_terminal_snr; all are measured with it.");
+  }
+  return trained.includes(true);
 }
 
 function clipSkipOf(adapters: readonly BenchAdapter[]): number | null {

@@ -5,6 +5,7 @@ import type { Conditioning } from "../denoiser/conditioning.js";
 import type { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
 import { diffuse, drawLatent, drawNoise } from "../denoiser/noising.js";
+import { DyloraError } from "../errors.js";
 import type { PredictionType } from "../models/config.js";
 import type { NoiseSchedule } from "../models/noise-schedule.js";
 import { randomStream } from "../random/stream.js";
@@ -68,7 +69,7 @@ export class HeldOut {
       // Sessions have one batch size: the last batch is filled up with copies, whose losses are left out.
       const batch = Array.from({ length: batchSize }, (_, index) => wanted[index % wanted.length]!);
       const found = await denoiser.loss(await this.#batch(batch), modules);
-      for (const index of wanted.keys()) losses[first + index] = found[index]!;
+      for (const [index, sample] of wanted.entries()) losses[first + index] = finite(found[index]!, sample);
       options.onProgress?.(first + wanted.length);
     }
     return losses;
@@ -98,4 +99,11 @@ export class HeldOut {
       text: await conditioning.text(samples.map(({ item }) => item.caption)),
     };
   }
+}
+
+function finite(loss: number, { image, timestep }: HeldOutSample): number {
+  if (Number.isFinite(loss)) return loss;
+  throw new DyloraError("E_DIVERGED", `the loss on ${image} at timestep ${timestep} is ${loss}`, {
+    note: "The adapter or the base model holds numbers that are not finite or too large to compute with.",
+  });
 }

@@ -210,6 +210,7 @@ export function resumeTrainConfig(saved: TrainConfig, overrides: TrainOverrides)
     const after = JSON.stringify(asked[key]);
     return before === after ? [] : [`${name} is ${before} in the state, ${after} was given`];
   });
+  differing.push(...changedComponents(saved, asked));
   if (differing.length > 0) {
     throw new DyloraError("E_CONFIG", `resume: ${differing.join("; ")}`, {
       note: "The state was left as it is. Leave the option out to go on, or start a new run with `dylora train --network_weights FILE`.",
@@ -220,4 +221,19 @@ export function resumeTrainConfig(saved: TrainConfig, overrides: TrainOverrides)
   const config = countsSteps ? { ...asked, maxTrainEpochs: null } : asked;
   validateTrainConfig(config);
   return config;
+}
+
+/** A learning rate of 0 takes a component out of the network, and the file of a run that goes on would lack it. */
+function changedComponents(saved: TrainConfig, asked: TrainConfig): string[] {
+  const [before, after] = [learningRatesOf(saved), learningRatesOf(asked)];
+  const names = { unet: "U-Net", textEncoder: "text encoder" } as const;
+  return (["unet", "textEncoder"] as const).flatMap((component) => {
+    const was = before[component] !== null;
+    if (was === (after[component] !== null)) return [];
+    return [
+      was
+        ? `the state trains the ${names[component]}, and its learning rate would be 0`
+        : `the state does not train the ${names[component]}, and its learning rate would no longer be 0`,
+    ];
+  });
 }

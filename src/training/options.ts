@@ -45,7 +45,7 @@ export const TRAIN_OPTIONS = {
     min: 1,
     group: "Model",
     description: "take the text encoder's n-th layer from the end; 1 is the last",
-    defaultText: "1, and 2 for SD 2.x as it was trained",
+    defaultText: "1; SD 2.x files end with the layer it was trained on",
     fixedOnResume: true,
   },
 

@@ -16,7 +16,7 @@ import { HeldOut } from "../evaluation/held-out.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
-import type { DeviceName } from "../runtime/device.js";
+import type { DeviceChoice, DeviceName } from "../runtime/device.js";
 import { chooseExecutionMode } from "../runtime/execution-mode.js";
 import { resolveDevice } from "../runtime/resolve-device.js";
 import type { ExecutionMode } from "../runtime/session.js";
@@ -27,12 +27,13 @@ import type { TrainHooks } from "./events.js";
 import { loadNetwork, sizesFromWeights } from "./load-network.js";
 import { freshNetwork, type NetworkSizes } from "./network.js";
 import { createFactorState, createOptimizer, type Optimizer } from "./optimizer/index.js";
+import { type RunLength, runLength } from "./run-length.js";
 import type { TrainedModule } from "./step.js";
 
 /** Noise and timestep draws per validation image: one from each quarter of the timesteps. */
 const VALIDATION_DRAWS = 4;
 
-export interface PreparedRun {
+export interface PreparedRun extends RunLength {
   readonly config: TrainConfig;
   readonly seed: number;
   readonly checkpoint: Checkpoint;
@@ -51,22 +52,28 @@ export interface PreparedRun {
   readonly batches: BatchOptions;
   /** Null without held-out images. */
   readonly heldOut: HeldOut | null;
-  readonly totalSteps: number;
-  readonly totalEpochs: number;
-  readonly stepsPerEpoch: number;
+}
+
+/** What a run settled when it was started, and what its options and files need not give again. */
+export interface SettledChoices {
+  /** Sizes may come from a file (`--dim_from_weights`) that is not there any more. */
+  readonly sizes: NetworkSizes;
+  /** `auto` measures and looks at the memory that is free, and both may be different now. */
+  readonly device: DeviceName;
+  readonly mode: ExecutionMode;
 }
 
 /**
  * Opens, checks and builds; executes nothing yet.
  *
  * @param config - complete, its seed drawn
- * @param savedSizes - sizes of the network of a run that goes on, whose factors will come from its state
+ * @param settled - of a run that goes on, whose factors will come from its state
  */
 export async function prepareRun(
   config: TrainConfig,
   seed: number,
   hooks: TrainHooks,
-  savedSizes: NetworkSizes | null = null,
+  settled: SettledChoices | null = null,
 ): Promise<PreparedRun> {
   const { signal } = hooks;
   const preparing = (task: string) => (done: number, total: number | null) =>
@@ -83,7 +90,7 @@ export async function prepareRun(
   const vae = requireVae(checkpoint);
 
   const networkArgs = parseNetworkArgs(config.networkArgs, config.networkModule);
-  const sizes = savedSizes ?? (await networkSizes(config, networkArgs));
+  const sizes = settled?.sizes ?? (await networkSizes(config, networkArgs));
   const plan = rankPlanOf(config.networkModule, sizes.rank, { ...networkArgs, convDim: sizes.convRank });
   const rates = learningRatesOf(config);
   const configs = { unet: checkpoint.unet.config, textEncoder: checkpoint.textEncoder.config };
@@ -91,7 +98,7 @@ export async function prepareRun(
     component === "unet" ? rates.unet !== null : rates.textEncoder !== null,
   );
   const network =
-    config.networkWeights === null || savedSizes !== null
+    config.networkWeights === null || settled !== null
       ? freshNetwork(targets, sizes, seed)
       : await loadNetwork(
           config.networkWeights,
@@ -105,11 +112,12 @@ export async function prepareRun(
   const data = await loadRunData(config, { signal, onProgress: preparing("checking the images") });
   for (const warning of data.warnings) warn(warning);
 
-  const { device, passedOver } = await resolveDevice(config.device, signal);
+  const { device, passedOver } = await resolveDevice(deviceOf(config, settled), signal);
   if (device === "cpu") for (const reason of passedOver) warn(`not used: ${reason}`);
-  const totals = runLength(config, data);
-  const mode = chooseExecutionMode(config.executionMode, device, {
-    steps: totals.totalSteps,
+  const sampler = samplerOf(config, data, seed);
+  const length = runLength(config, sampler.epochLength);
+  const mode = chooseExecutionMode(executionModeOf(config, settled), device, {
+    steps: length.totalSteps,
     weights: checkpoint,
   });
   const threads = config.threads ?? undefined;
@@ -141,7 +149,7 @@ export async function prepareRun(
   const schedule = createNoiseSchedule({ zeroTerminalSnr: config.zeroTerminalSnr });
   const { scalingFactor } = vae.config;
   const batches: BatchOptions = {
-    sampler: samplerOf(config, data, seed),
+    sampler,
     conditioning,
     schedule,
     predictionType,
@@ -195,7 +203,7 @@ export async function prepareRun(
     data,
     batches,
     heldOut,
-    ...totals,
+    ...length,
   };
 }
 
@@ -207,6 +215,16 @@ async function networkSizes(config: TrainConfig, args: NetworkArgs): Promise<Net
     convRank: args.convDim,
     convAlpha: args.convAlpha,
   };
+}
+
+/** A run that was computed on the CPU goes on there, bit by bit, even where `auto` would find a GPU by now. */
+function deviceOf({ device }: TrainConfig, settled: SettledChoices | null): DeviceChoice {
+  return device === "auto" && settled?.device === "cpu" ? "cpu" : device;
+}
+
+/** The modes differ in the last bits of their results. */
+function executionModeOf({ executionMode }: TrainConfig, settled: SettledChoices | null) {
+  return executionMode === "auto" && settled !== null ? settled.mode : executionMode;
 }
 
 function samplerOf(config: TrainConfig, data: RunData, seed: number): Sampler {
@@ -223,18 +241,4 @@ function samplerOf(config: TrainConfig, data: RunData, seed: number): Sampler {
       keepTokens: config.keepTokens,
     },
   });
-}
-
-/** Steps and epochs of a run; an optimizer step takes `gradientAccumulationSteps` batches. */
-function runLength(config: TrainConfig, data: RunData) {
-  const sampler = samplerOf(config, data, 0);
-  const accumulation = config.gradientAccumulationSteps;
-  const stepsForEpochs = (epochs: number) => Math.ceil(sampler.batchesForEpochs(epochs) / accumulation);
-  const totalSteps =
-    config.maxTrainEpochs === null ? config.maxTrainSteps : stepsForEpochs(config.maxTrainEpochs);
-  const stepsPerEpoch = stepsForEpochs(1);
-  const totalEpochs =
-    config.maxTrainEpochs ??
-    Math.ceil((totalSteps * accumulation * config.trainBatchSize) / sampler.epochLength);
-  return { totalSteps, totalEpochs, stepsPerEpoch };
 }

@@ -30,6 +30,6 @@ export function statePath(outputDir: string, outputName: string, point: SavePoin
   return join(outputDir, `${stem(outputName, point)}-state`);
 }
 
-export function metricsPath(outputDir: string, outputName: string): string {
-  return join(outputDir, `${outputName}-metrics.jsonl`);
+export function metricsPath(outputDir: string): string {
+  return join(outputDir, "metrics.jsonl");
 }

@@ -5,15 +5,18 @@ import { branchNames } from "../denoiser/factors.js";
 import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
 import type { TrainConfig } from "./config.js";
 import { LossAverages, type LossAveragesState } from "./metrics-averages.js";
-import type { NetworkSizes } from "./network.js";
-import type { PreparedRun } from "./prepare.js";
+import type { PreparedRun, SettledChoices } from "./prepare.js";
+import { type RunLength, runLength } from "./run-length.js";
 import { compareIdentities, type JsonValue, type TrainState, writeTrainState } from "./state.js";
-import { factorTensors, restoreFactor } from "./state-tensors.js";
+import { factorTensors, restoreFactor, type StateTensor } from "./state-tensors.js";
+import type { TrainedModule } from "./step.js";
 
 /** What goes on over the whole run, besides the factors. */
 export interface RunProgress {
   step: number;
-  readonly averages: LossAverages;
+  averages: LossAverages;
+  /** The validation after `step` was interrupted, and is made up for when the run goes on. */
+  validationDue: boolean;
   readonly startedAt: Date;
   readonly sessionId: number;
 }
@@ -21,15 +24,25 @@ export interface RunProgress {
 /** What is in `progress` of the state file. */
 interface SavedProgress {
   averages: LossAveragesState;
+  validationDue: boolean;
   startedAt: string;
   sessionId: number;
-  /** Sizes may come from a file (`--dim_from_weights`) that need not be there any more when the run goes on. */
-  sizes: NetworkSizes;
+  samplesPerEpoch: number;
+  settled: SettledChoices;
 }
 
-/** The sizes of the network that a state belongs to. */
-export function savedSizes(state: TrainState): NetworkSizes {
-  return (state.progress as unknown as SavedProgress).sizes;
+/** What the run that a state belongs to settled at its start. */
+export function settledChoices(state: TrainState): SettledChoices {
+  return savedProgress(state).settled;
+}
+
+/** How long the run that a state belongs to is now, before its images are counted again. */
+export function savedRunLength(state: TrainState, config: TrainConfig): RunLength {
+  return runLength(config, savedProgress(state).samplesPerEpoch);
+}
+
+function savedProgress(state: TrainState): SavedProgress {
+  return state.progress as unknown as SavedProgress;
 }
 
 /** What a run depends on besides its options. */
@@ -57,15 +70,14 @@ export async function saveRunState(
   progress: RunProgress,
   identities: Readonly<Record<string, string>>,
 ): Promise<{ sizeBytes: number }> {
-  const tensors = run.modules.flatMap(({ factors, down, up }) => {
-    const names = branchNames(factors.target);
-    return [...factorTensors(names.down, factors.down, down), ...factorTensors(names.up, factors.up, up)];
-  });
+  const { averages, validationDue, startedAt, sessionId } = progress;
   const saved: SavedProgress = {
-    averages: progress.averages.state,
-    startedAt: progress.startedAt.toISOString(),
-    sessionId: progress.sessionId,
-    sizes: run.sizes,
+    averages: averages.state,
+    validationDue,
+    startedAt: startedAt.toISOString(),
+    sessionId,
+    samplesPerEpoch: run.batches.sampler.epochLength,
+    settled: { sizes: run.sizes, device: run.device, mode: run.mode },
   };
   const config: TrainConfig = { ...run.config, seed: run.seed };
   return writeTrainState(
@@ -76,8 +88,16 @@ export async function saveRunState(
       identities,
       progress: saved as unknown as JsonValue,
     },
-    tensors,
+    moduleTensors(run.modules),
   );
+}
+
+/** Everything that the steps of a run change: factors and what the optimizer remembers, as they lie in memory. */
+export function moduleTensors(modules: readonly TrainedModule[]): StateTensor[] {
+  return modules.flatMap(({ factors, down, up }) => {
+    const names = branchNames(factors.target);
+    return [...factorTensors(names.down, factors.down, down), ...factorTensors(names.up, factors.up, up)];
+  });
 }
 
 /**
@@ -96,11 +116,12 @@ export function restoreRunState(
     restoreFactor(state.tensors, names.down, factors.down, down);
     restoreFactor(state.tensors, names.up, factors.up, up);
   }
-  const saved = state.progress as unknown as SavedProgress;
+  const { averages, validationDue, startedAt, sessionId } = savedProgress(state);
   return {
     step: state.step,
-    averages: new LossAverages(saved.averages),
-    startedAt: new Date(saved.startedAt),
-    sessionId: saved.sessionId,
+    averages: new LossAverages(averages),
+    validationDue,
+    startedAt: new Date(startedAt),
+    sessionId,
   };
 }

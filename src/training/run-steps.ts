@@ -2,11 +2,14 @@
 
 import { stat } from "node:fs/promises";
 import type { TrainBatch } from "../denoiser/denoiser.js";
+import { moduleRank } from "../dylora/index.js";
 import { DyloraError, internalError } from "../errors.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
-import { learningRatesOf } from "./config.js";
+import { learningRatesOf, lrScheduleOptions } from "./config.js";
 import type { TrainHooks, TrainResult } from "./events.js";
+import { divergedNote, goOnNote, nothingLearnedNote } from "./failure-notes.js";
+import { LastGood } from "./last-good.js";
 import { createLrSchedule } from "./lr-schedule.js";
 import type { MetricsLog } from "./metrics-log.js";
 import type { PreparedRun } from "./prepare.js";
@@ -48,7 +51,10 @@ class StepLoop {
   readonly #hooks: TrainHooks;
   readonly #saver: Saver;
   readonly #stepper: Stepper;
+  readonly #lastGood: LastGood;
+  readonly #learningRateFactor: (step: number) => number;
   readonly #timer: StepTimer;
+  #truncationWarned = false;
   /** Loads run on until the run ends, whatever the user's signal says: the step under way is finished. */
   readonly #loading = new AbortController();
 
@@ -67,7 +73,10 @@ class StepLoop {
       optimizer,
       seed,
       maxGradNorm: config.maxGradNorm,
+      onFinite: () => this.#lastGood.remember(progress),
     });
+    this.#lastGood = new LastGood(modules);
+    this.#learningRateFactor = createLrSchedule(lrScheduleOptions(config, run.totalSteps));
     this.#timer = new StepTimer(run.totalSteps);
   }
 
@@ -87,10 +96,13 @@ class StepLoop {
       { workers: config.maxDataLoaderNWorkers, signal: this.#loading.signal },
     );
     try {
+      if (progress.validationDue) await this.#validate();
       while (progress.step < totalSteps) {
         if (this.#hooks.signal.aborted) return await this.#interrupt();
         await this.#step(takeBatches(batches, loader, accumulation));
       }
+    } catch (error) {
+      throw await this.#rescue(error);
     } finally {
       this.#loading.abort();
       await loader.return?.();
@@ -126,17 +138,12 @@ class StepLoop {
     const { config, totalSteps } = this.#run;
     const progress = this.#progress;
     const rates = this.#learningRates(progress.step);
-    let result: StepResult;
-    try {
-      result = await this.#stepper.step(progress.step, batches, rates);
-    } catch (error) {
-      if (error instanceof DyloraError && error.code === "E_DIVERGED") throw await this.#keepLastGood(error);
-      throw error;
-    }
+    const result = await this.#stepper.step(progress.step, batches, rates);
     progress.step++;
     for (const { rank, loss } of result.draws) progress.averages.add(rank, loss);
     this.#timer.step();
     this.#report(result, rates);
+    this.#warnOfTruncation();
 
     const { step } = progress;
     const epoch = this.#epochEndedBy(step);
@@ -156,20 +163,8 @@ class StepLoop {
   }
 
   #learningRates(step: number): LearningRates {
-    const { config, totalSteps } = this.#run;
-    const factor = createLrSchedule({
-      name: config.lrScheduler,
-      totalSteps,
-      warmupSteps: config.lrWarmupSteps,
-      decaySteps: config.lrDecaySteps,
-      numCycles: config.lrSchedulerNumCycles,
-      power: config.lrSchedulerPower,
-      timescale: config.lrSchedulerTimescale,
-      minLrRatio: config.lrSchedulerMinLrRatio,
-      learningRate: config.learningRate,
-      args: config.lrSchedulerArgs,
-    })(step);
-    const { unet, textEncoder } = learningRatesOf(config);
+    const factor = this.#learningRateFactor(step);
+    const { unet, textEncoder } = learningRatesOf(this.#run.config);
     return { unet: (unet ?? 0) * factor, text_encoder: (textEncoder ?? 0) * factor };
   }
 
@@ -231,18 +226,28 @@ class StepLoop {
     );
   }
 
-  /** The loss on held-out images at every rank that is trained, on the same noises each time. */
+  /**
+   * The loss on held-out images at every rank that is trained, on the same noises each time.
+   *
+   * It may take long: a run that is to stop leaves it for when the run goes on.
+   */
   async #validate(): Promise<void> {
     const { heldOut, denoiser, plan, modules } = this.#run;
     const { step } = this.#progress;
     if (heldOut === null) return;
+    this.#progress.validationDue = true;
     const byRank: { rank: number; loss: number }[] = [];
-    const { signal } = this.#loading;
+    const { signal } = this.#hooks;
     for (const rank of plan.ranks) {
-      const active = modules.map(({ factors }) => activate(factors, Math.min(rank, factors.maxRank)));
-      const losses = await heldOut.losses(denoiser, active, { signal });
+      const active = modules.map(({ factors }) => activate(factors, moduleRank(plan, factors.maxRank, rank)));
+      const losses = await heldOut.losses(denoiser, active, { signal }).catch((error: unknown) => {
+        if (error === signal.reason) return null;
+        throw error;
+      });
+      if (losses === null) return;
       byRank.push({ rank, loss: losses.reduce((total, loss) => total + loss, 0) / losses.length });
     }
+    this.#progress.validationDue = false;
     this.#timer.exclude();
     const lossByRank = Object.fromEntries(byRank.map(({ rank, loss }) => [rank, loss]));
     this.#context.log.append({ step, validation: { sampleCount: heldOut.samples.length, lossByRank } });
@@ -268,15 +273,35 @@ class StepLoop {
     return { status: "interrupted", step, totalSteps, weightsPath: null, stateDir, config };
   }
 
-  /** A step that diverged was not taken: the factors are those of the last good step, and are saved. */
-  async #keepLastGood(error: DyloraError): Promise<DyloraError> {
+  /** What the run has learned is not lost with the step that failed: its state is saved, where that can succeed. */
+  async #rescue(error: unknown): Promise<unknown> {
+    if (!(error instanceof DyloraError) || error.code === "E_WRITE") return error;
+    const { config } = this.#run;
+    const { resumedFromStep, log } = this.#context;
+    const hasDiverged = error.code === "E_DIVERGED";
+    if (hasDiverged) this.#lastGood.restore(this.#progress);
     const { step } = this.#progress;
-    if (step === 0) return error;
-    this.#context.log.sync();
-    const stateDir = await this.#saver.saveState({ kind: "step", step });
-    return new DyloraError(error.code, error.message, {
-      note: `The step was not taken; the state of step ${step} is in ${stateDir}. Go on with a lower rate: dylora resume ${stateDir} --learning_rate ${this.#run.config.learningRate / 10}`,
-      cause: error,
+    let note = nothingLearnedNote(resumedFromStep);
+    if (step > (resumedFromStep ?? 0)) {
+      try {
+        log.sync();
+        const stateDir = await this.#saver.saveState({ kind: "step", step });
+        note = hasDiverged ? divergedNote(config, step, stateDir) : goOnNote(step, stateDir);
+      } catch {
+        return error;
+      }
+    }
+    const ownNote = error.note === undefined ? "" : `${error.note} `;
+    return new DyloraError(error.code, error.message, { note: `${ownNote}${note}`, cause: error });
+  }
+
+  #warnOfTruncation(): void {
+    const [caption] = this.#run.conditioning.truncatedCaptions;
+    if (caption === undefined || this.#truncationWarned) return;
+    this.#truncationWarned = true;
+    this.#hooks.onEvent({
+      type: "warning",
+      message: `Captions are cut after 75 tokens, and some are longer; the first that was seen is "${caption}".`,
     });
   }
 

@@ -25,7 +25,7 @@ export interface WeightsContext {
   readonly startedAt: Date;
   readonly totalSteps: number;
   readonly totalEpochs: number;
-  readonly stepsPerEpoch: number;
+  readonly batchesPerEpoch: number;
 }
 
 const DTYPE = { float: "F32", fp16: "F16", bf16: "BF16" } as const;
@@ -97,7 +97,7 @@ async function trainingMetadata(
       epoch: at.epoch,
       maxTrainSteps: context.totalSteps,
       numEpochs: context.totalEpochs,
-      numBatchesPerEpoch: context.stepsPerEpoch,
+      numBatchesPerEpoch: context.batchesPerEpoch,
     },
     network: {
       module: isDylora ? "networks.dylora" : "networks.lora",
@@ -105,7 +105,11 @@ async function trainingMetadata(
       alpha: sizes.alpha,
       // The rule that extraction needs: strength alpha / b at rank b, as in the paper.
       args: {
-        ...networkArgsRecord(networkArgs, config.networkModule),
+        // The sizes of the convolutions may come from a file (`--dim_from_weights`).
+        ...networkArgsRecord(
+          { ...networkArgs, convDim: sizes.convRank, convAlpha: sizes.convAlpha },
+          config.networkModule,
+        ),
         ...(isDylora && { alpha_rule: "paper" }),
       },
     },

@@ -22,6 +22,8 @@ export interface StepperOptions {
   seed: number;
   /** `--max_grad_norm`; 0: no clipping. */
   maxGradNorm: number;
+  /** Called when loss and gradients of a step are known to be finite, before the factors change. */
+  onFinite?: () => void;
 }
 
 export interface StepResult {
@@ -57,7 +59,7 @@ export class Stepper {
     batches: AsyncIterable<TrainBatch>,
     learningRates: LearningRates,
   ): Promise<StepResult> {
-    const { denoiser, modules, maxGradNorm } = this.#options;
+    const { denoiser, modules, maxGradNorm, onFinite } = this.#options;
     this.#accumulator.reset();
     const draws: { rank: number; loss: number }[] = [];
     for await (const batch of batches) {
@@ -81,6 +83,7 @@ export class Stepper {
 
     const gradNorm = this.#accumulator.norm(1 / draws.length);
     if (!Number.isFinite(gradNorm)) throw diverged(step, `the norm of the gradients is ${gradNorm}`);
+    onFinite?.();
     this.#update(clipScale(gradNorm, maxGradNorm) / draws.length, learningRates);
     return { loss: draws.reduce((total, { loss }) => total + loss, 0) / draws.length, draws, gradNorm };
   }
@@ -125,6 +128,6 @@ function meanRank(active: readonly ActiveModule[]): number {
 
 function diverged(step: number, what: string): DyloraError {
   return new DyloraError("E_DIVERGED", `training diverged at step ${step + 1}: ${what}`, {
-    note: "The step was not taken. Go on from the last state with a lower --learning_rate, or add --lr_warmup_steps.",
+    note: "The step was not taken. Try a lower --learning_rate, or --lr_warmup_steps.",
   });
 }

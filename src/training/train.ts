@@ -2,6 +2,7 @@
 
 import { randomInt } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { DyloraError } from "../errors.js";
 import { writeError } from "../io/index.js";
 import type { TrainConfig, TrainOverrides } from "./config.js";
 import { resumeTrainConfig } from "./config.js";
@@ -10,9 +11,16 @@ import { LossAverages } from "./metrics-averages.js";
 import { MetricsLog } from "./metrics-log.js";
 import { prepareRun } from "./prepare.js";
 import { metricsPath } from "./run-files.js";
-import { type RunProgress, restoreRunState, runIdentities, savedSizes } from "./run-state.js";
-import { runSteps } from "./run-steps.js";
+import {
+  type RunProgress,
+  restoreRunState,
+  runIdentities,
+  savedRunLength,
+  settledChoices,
+} from "./run-state.js";
+import { type RunContext, runSteps } from "./run-steps.js";
 import { readTrainState } from "./state.js";
+import { withTensorBoard } from "./tensorboard-log.js";
 
 /** Seeds and session ids are drawn below this: they survive every reader's idea of an integer. */
 const RANDOM_LIMIT = 2 ** 31;
@@ -31,11 +39,12 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
   const progress: RunProgress = {
     step: 0,
     averages: new LossAverages(),
+    validationDue: false,
     startedAt: new Date(),
     sessionId: randomInt(RANDOM_LIMIT),
   };
-  const log = await MetricsLog.create(metricsPath(config.outputDir, config.outputName));
-  return runSteps({ run, progress, identities, log, resumedFromStep: null, estimatedPeakBytes: 0 }, hooks);
+  const log = await MetricsLog.create(metricsPath(config.outputDir));
+  return runLogged({ run, progress, identities, log, resumedFromStep: null, estimatedPeakBytes: 0 }, hooks);
 }
 
 /**
@@ -53,16 +62,37 @@ export async function resume(
   const state = await readTrainState(stateDir);
   const saved = state.config as unknown as TrainConfig;
   const config = resumeTrainConfig(saved, overrides);
+  const { totalSteps } = savedRunLength(state, config);
+  if (state.step > totalSteps) throw beyondTheEnd(stateDir, state.step, totalSteps);
+  hooks.onEvent({ type: "resuming", stateDir, fromStep: state.step, totalSteps });
   await makeOutputDir(config.outputDir);
-  const run = await prepareRun(config, config.seed!, hooks, savedSizes(state));
-  hooks.onEvent({ type: "resuming", stateDir, fromStep: state.step, totalSteps: run.totalSteps });
+  const run = await prepareRun(config, config.seed!, hooks, settledChoices(state));
   const identities = await runIdentities(run);
   const progress = restoreRunState(run, state, identities);
-  const log = await MetricsLog.resume(metricsPath(config.outputDir, config.outputName), progress.step);
-  return runSteps(
+  const log = await MetricsLog.resume(metricsPath(config.outputDir), progress.step);
+  return runLogged(
     { run, progress, identities, log, resumedFromStep: state.step, estimatedPeakBytes: 0 },
     hooks,
   );
+}
+
+function beyondTheEnd(stateDir: string, step: number, totalSteps: number): DyloraError {
+  return new DyloraError(
+    "E_CONFIG",
+    `resume: ${stateDir} is at step ${step}, behind the last one, ${totalSteps}`,
+    {
+      note: `The state was left as it is. --max_train_steps is the total: give ${step} to have the LoRA file of this state written, or more to train on.`,
+    },
+  );
+}
+
+async function runLogged(context: RunContext, hooks: TrainHooks): Promise<TrainResult> {
+  const logged = withTensorBoard(hooks, context.run.config, context.progress.step);
+  try {
+    return await runSteps(context, logged.hooks);
+  } finally {
+    logged.close();
+  }
 }
 
 async function makeOutputDir(dir: string): Promise<void> {

@@ -1,10 +1,5 @@
 import path from "node:path";
-import {
-  BENCH_OPTIONS,
-  type BenchHooks,
-  type BenchOptions,
-  type BenchReport,
-} from "../../evaluation/bench-types.js";
+import { BENCH_OPTIONS, type BenchReport } from "../../evaluation/bench-types.js";
 import { completeOptions } from "../../options/read-options.js";
 import { benchText } from "../bench-output.js";
 import { defineCommand } from "../command.js";
@@ -41,10 +36,7 @@ export const benchCommand = defineCommand({
   async run({ positional, given }, context) {
     const options = completeOptions({ command: "bench", table: BENCH_OPTIONS }, given, "E_USAGE");
     const line = new ProgressLine(context.stderr);
-    const benchModule: string = "../../evaluation/bench.js";
-    const { bench }: { bench(options: BenchOptions, hooks: BenchHooks): Promise<BenchReport> } = await import(
-      benchModule
-    );
+    const { bench } = await import("../../evaluation/bench.js");
     let report: BenchReport;
     try {
       report = await bench(

@@ -1,0 +1,119 @@
+import type { OptionTable } from "../../options/option-spec.js";
+import { completeOptions } from "../../options/read-options.js";
+import { type AdapterReport, type InspectOptions, inspectAdapter } from "../../surgery/index.js";
+import { type CommandContext, defineCommand } from "../command.js";
+import { asDyloraError, printError } from "../errors.js";
+import { inspectText } from "../inspect-output.js";
+import { writeDocument } from "../json.js";
+import { ProgressLine } from "../progress-line.js";
+
+const INSPECT_OPTIONS = {
+  norms: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description:
+      "compute norms and the energy of every rank even where that takes long; --no-norms never does",
+  },
+  modules: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description: "list every module",
+  },
+  tensors: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description: "list every tensor",
+  },
+  metadata: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description: "show the whole metadata",
+  },
+  verify_hash: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description: "read all data and compare their hash with the stored one",
+  },
+} as const satisfies OptionTable;
+
+export const inspectCommand = defineCommand({
+  command: "inspect",
+  flagStyle: "kebab",
+  positional: "<file...>",
+  positionalDescription: "LoRA files",
+  table: INSPECT_OPTIONS,
+  details:
+    "Only the header is read, except for norms: those of a file of moderate size are computed unasked.",
+  examples: [
+    { comment: "what is this file?", command: "dylora inspect cat.safetensors" },
+    { comment: "its training settings", command: "dylora inspect cat.safetensors --metadata" },
+    {
+      comment: "everything about several files, for a script",
+      command: "dylora inspect *.safetensors --norms --json",
+    },
+  ],
+  onInterrupt: "stopping",
+
+  async run({ positional, given }, context) {
+    const shown = completeOptions({ command: "inspect", table: INSPECT_OPTIONS }, given, "E_USAGE");
+    const reports: AdapterReport[] = [];
+    let status = 0;
+    for (const path of positional) {
+      try {
+        const report = await inspect(path, given.norms, shown.verifyHash, context);
+        if (!context.json) context.stdout.write(inspectText(report, shown, context.stdout));
+        reports.push(report);
+      } catch (thrown) {
+        const error = asDyloraError(thrown);
+        // One file of many that cannot be read should not hide the others.
+        if (positional.length === 1 || context.signal.aborted) throw error;
+        printError(error, context.stderr, { json: context.json, debug: context.debug });
+        status ||= error.exitCode;
+      }
+    }
+    if (context.json) writeDocument(context.stdout, { files: reports });
+    return status;
+  },
+});
+
+/** Products of numbers that are multiplied within about a second. */
+const QUICK_PRODUCTS = 3e8;
+
+/** @param norms - what was asked for; undefined: where it is quick */
+async function inspect(
+  path: string,
+  norms: boolean | undefined,
+  verifyHash: boolean,
+  context: CommandContext,
+): Promise<AdapterReport> {
+  const line = new ProgressLine(context.stderr);
+  const options: InspectOptions = {
+    verifyHash,
+    signal: context.signal,
+    onProgress: ({ doneModules, totalModules }) =>
+      line.update(`norms  ${doneModules}/${totalModules} modules`),
+  };
+  try {
+    if (norms !== undefined) return await inspectAdapter(path, { ...options, norms });
+    const header = await inspectAdapter(path);
+    const quick = normProducts(header) <= QUICK_PRODUCTS;
+    return quick || verifyHash ? await inspectAdapter(path, { ...options, norms: quick }) : header;
+  } finally {
+    line.clear();
+  }
+}
+
+/** Multiplications that the norms of a file take: two triangles of rank x rank products of long rows. */
+function normProducts({ modules }: AdapterReport): number {
+  return modules.reduce((sum, { rank, parameters }) => sum + (rank * parameters) / 2, 0);
+}

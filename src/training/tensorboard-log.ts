@@ -1,0 +1,50 @@
+/** `--logging_dir`: a run's numbers as TensorBoard events, under sd-scripts' tags. */
+
+import { join } from "node:path";
+import { EventFile } from "../tensorboard/event-file.js";
+import type { TrainConfig } from "./config.js";
+import type { TrainEvent, TrainHooks } from "./events.js";
+
+/**
+ * Hooks that also write events, where the configuration asks for it.
+ *
+ * @param fromStep - steps done before: what an earlier part of the run logged behind it is dropped by TensorBoard
+ * @throws {DyloraError} `E_WRITE`
+ */
+export function withTensorBoard(
+  hooks: TrainHooks,
+  config: Pick<TrainConfig, "loggingDir" | "outputName">,
+  fromStep: number,
+): { hooks: TrainHooks; close(): void } {
+  if (config.loggingDir === null) return { hooks, close: () => undefined };
+  const file = new EventFile(join(config.loggingDir, config.outputName), fromStep);
+  return {
+    hooks: {
+      ...hooks,
+      onEvent: (event) => {
+        const values = scalarsOf(event);
+        if (values !== null && "step" in event) file.scalars(event.step, values);
+        hooks.onEvent(event);
+      },
+    },
+    close: () => file.close(),
+  };
+}
+
+function scalarsOf(event: TrainEvent): Record<string, number> | null {
+  if (event.type === "validation") {
+    return Object.fromEntries(event.byRank.map(({ rank, loss }) => [`loss/validation/rank_${rank}`, loss]));
+  }
+  if (event.type !== "step") return null;
+  const { loss, lossEma, ranks, gradNorm, learningRates } = event;
+  return {
+    "loss/current": loss,
+    // sd-scripts' tag, but smoothed exponentially; its average is over a moving epoch.
+    "loss/average": lossEma,
+    // With gradient accumulation a step may have drawn several ranks, and its loss belongs to none of them.
+    ...(ranks.length === 1 && { [`loss/rank_${ranks[0]}`]: loss }),
+    "norm/avg_grad_norm": gradNorm,
+    ...(learningRates.unet !== undefined && { "lr/unet": learningRates.unet }),
+    ...(learningRates.textEncoder !== undefined && { "lr/textencoder": learningRates.textEncoder }),
+  };
+}

@@ -1,0 +1,134 @@
+import { readdir, readFile, truncate, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { openAdapter } from "../../src/adapter/index.js";
+import { writeRandomAdapter } from "../helpers/random-adapter.js";
+import { runProgram } from "../helpers/run-program.js";
+import { tempFolder } from "../helpers/temp-folder.js";
+
+const METADATA = {
+  ss_network_module: "networks.dylora",
+  ss_network_dim: "8",
+  ss_network_alpha: "4.0",
+  ss_network_args: '{"unit": "2", "alpha_rule": "paper"}',
+};
+
+/** A folder with a DyLoRA of rank 8, unit 2. */
+async function folderWithDylora(): Promise<string> {
+  const folder = await tempFolder();
+  await writeRandomAdapter(path.join(folder, "cat.safetensors"), { metadata: METADATA });
+  return folder;
+}
+
+const extractIn = (cwd: string, ...args: string[]) =>
+  runProgram(["extract", "cat.safetensors", ...args], { cwd });
+
+describe("dylora extract", () => {
+  test("writes every rank that was asked for, and says where", async () => {
+    const cwd = await folderWithDylora();
+    const { status, stdout, stderr } = await extractIn(cwd, "--ranks", "2,8", "--out", "ranks");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const [head, titles, ...rows] = stdout.trimEnd().split("\n");
+    expect(head).toBe("cat.safetensors: rank 8, unit 2, alpha rule paper (from its metadata)");
+    expect(titles).toMatch(/^rank +alpha +file +size +hash$/);
+    expect(
+      rows.map((row) =>
+        row
+          .trim()
+          .split(/\s{2,}/)
+          .slice(0, 3),
+      ),
+    ).toEqual([
+      ["2", "4", "ranks/cat-r2.safetensors"],
+      ["8", "4", "ranks/cat-r8.safetensors"],
+    ]);
+    expect((await readdir(path.join(cwd, "ranks"))).sort()).toEqual([
+      "cat-r2.safetensors",
+      "cat-r8.safetensors",
+    ]);
+    await using copy = await openAdapter(path.join(cwd, "ranks", "cat-r2.safetensors"));
+    expect(copy.maxRank).toBe(2);
+  });
+
+  test.each([
+    [["--all"], [2, 4, 6, 8]],
+    [
+      ["--unit", "4"],
+      [4, 8],
+    ],
+    [["--ranks=6"], [6]],
+  ])("%j --json", async (selection, ranks) => {
+    const cwd = await folderWithDylora();
+    const { status, stdout, stderr } = await extractIn(cwd, ...selection, "--json");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const document = JSON.parse(stdout);
+    expect(document).toMatchObject({ schemaVersion: 1, unit: 2, alphaRule: "paper", dryRun: false });
+    expect(document.outputs.map(({ rank }: { rank: number }) => rank)).toEqual(ranks);
+    for (const output of document.outputs) {
+      expect(output).toMatchObject({ alphas: [4], dataSha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+      expect((await readFile(output.path)).length).toBe(output.sizeBytes);
+    }
+  });
+
+  test("--dry-run names the files and their sizes and writes nothing", async () => {
+    const cwd = await folderWithDylora();
+    const planned = JSON.parse(
+      (await extractIn(cwd, "--all", "--out", "ranks", "--dry-run", "--json")).stdout,
+    );
+    expect(await readdir(cwd)).toEqual(["cat.safetensors"]);
+    const written = JSON.parse((await extractIn(cwd, "--all", "--out", "ranks", "--json")).stdout);
+    const facts = ({ rank, path: file, sizeBytes, alphas }: Record<string, unknown>) => ({
+      rank,
+      file,
+      sizeBytes,
+      alphas,
+    });
+    expect(planned.outputs.map(facts)).toEqual(written.outputs.map(facts));
+  });
+
+  test("files that exist stay unless --force is given", async () => {
+    const cwd = await folderWithDylora();
+    await writeFile(path.join(cwd, "cat-r2.safetensors"), "mine");
+    const refused = await extractIn(cwd, "--ranks", "2,4");
+    expect(refused).toMatchObject({ status: 2, stdout: "" });
+    expect(refused.stderr).toContain("error[E_EXISTS]");
+    expect((await readdir(cwd)).sort()).toEqual(["cat-r2.safetensors", "cat.safetensors"]);
+    expect(await readFile(path.join(cwd, "cat-r2.safetensors"), "utf8")).toBe("mine");
+    expect((await extractIn(cwd, "--ranks", "2,4", "--force")).status).toBe(0);
+    await using copy = await openAdapter(path.join(cwd, "cat-r2.safetensors"));
+    expect(copy.maxRank).toBe(2);
+  });
+});
+
+describe("what it refuses, each with its exit code and nothing written", () => {
+  test.each([
+    [[], 2, "error[E_USAGE]: extract: no ranks are chosen"],
+    [["--all", "--unit", "2"], 2, "error[E_USAGE]: extract: ranks are chosen in more than one way"],
+    [["--ranks", "9"], 2, "error[E_RANK]: extract cat.safetensors: rank 9 is above the largest rank, 8"],
+    [["--ranks", "3"], 2, "error[E_RANK]: extract cat.safetensors: rank 3 is no multiple of the unit 2"],
+    [
+      ["--alpha-rule", "papr", "--all"],
+      2,
+      'error[E_USAGE]: extract: --alpha-rule expects one of paper, sd-scripts, lycoris, keep, found "papr"',
+    ],
+    [["--rank", "4"], 2, "error[E_USAGE]: extract: unknown option --rank\n  note: Did you mean --ranks?"],
+  ])("%j", async (args, status, stderr) => {
+    const cwd = await folderWithDylora();
+    const result = await extractIn(cwd, ...args);
+    expect(result).toMatchObject({ status, stdout: "" });
+    expect(result.stderr.slice(0, stderr.length)).toBe(stderr);
+    expect(await readdir(cwd)).toEqual(["cat.safetensors"]);
+  });
+
+  test("a file that is not there, a truncated one and one that is no adapter", async () => {
+    const cwd = await folderWithDylora();
+    await truncate(path.join(cwd, "cat.safetensors"), 5000);
+    const truncated = await extractIn(cwd, "--all");
+    expect(truncated.status).toBe(3);
+    expect(truncated.stderr).toContain("error[E_FORMAT]");
+    const missing = await runProgram(["extract", "dog.safetensors", "--all"], { cwd });
+    expect(missing.status).toBe(3);
+    expect(missing.stderr).toContain("error[E_NOT_FOUND]");
+    expect(await readdir(cwd)).toEqual(["cat.safetensors"]);
+  });
+});
