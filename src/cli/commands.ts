@@ -27,6 +27,26 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "Show what a LoRA file holds: modules, ranks, alphas, metadata.",
     load: async () => erase((await import("./commands/inspect.js")).inspectCommand),
   },
+  convert: {
+    summary: "Rename a LoRA file's tensors for kohya's tools, diffusers or PEFT.",
+    load: async () => erase((await import("./commands/convert.js")).convertCommand),
+  },
+  merge: {
+    summary: "Add LoRA files up, into one LoRA or into a base model.",
+    load: async () => erase((await import("./commands/merge.js")).mergeCommand),
+  },
+  diff: {
+    summary: "Make a LoRA file out of two checkpoints: what fine-tuning changed.",
+    load: async () => erase((await import("./commands/diff.js")).diffCommand),
+  },
+  edit: {
+    summary: "Show, set and remove metadata; the tensors stay as they are.",
+    load: async () => erase((await import("./commands/edit.js")).editCommand),
+  },
+  verify: {
+    summary: "Check LoRA files and base models: format, hashes, numbers, fit.",
+    load: async () => erase((await import("./commands/verify.js")).verifyCommand),
+  },
   bench: {
     summary: "Measure every rank on held-out images and say which one is good enough.",
     load: async () => erase((await import("./commands/bench.js")).benchCommand),

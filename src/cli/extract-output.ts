@@ -1,4 +1,4 @@
-import { type ExtractPlan, type ExtractReport, extractedAlpha } from "../surgery/index.js";
+import type { CopyDtype, ExtractOutput, ExtractPlan, ExtractReport } from "../surgery/index.js";
 import { formatBytes, formatPath } from "./format.js";
 import { type Column, renderTable } from "./table.js";
 import type { OutputStream } from "./terminal.js";
@@ -13,77 +13,85 @@ const RULE_SOURCES: Readonly<Record<ExtractPlan["alphaRuleSource"], string>> = {
 /** Enough of the hash to tell files apart, as long as Civitai's AutoV3. */
 const SHORT_HASH = 12;
 
-interface Row {
-  readonly rank: number;
-  readonly path: string;
-  readonly sizeBytes: number;
+/** As the command line and the field write them. */
+export const DTYPE_NAMES = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const satisfies Record<
+  string,
+  CopyDtype
+>;
+
+interface Row extends Pick<ExtractOutput, "rank" | "componentRanks" | "alphas" | "path" | "sizeBytes"> {
   readonly dataSha256?: string;
 }
 
 /** What was written, as a table. */
 export function extractText(plan: ExtractPlan, report: ExtractReport, out: OutputStream): string {
-  const columns: Column<Row>[] = [
-    ...commonColumns(plan),
-    { title: "hash", value: ({ dataSha256 = "" }) => dataSha256.slice(0, SHORT_HASH) },
-  ];
-  return head(plan) + renderTable<Row>(report.outputs, columns, out) + notes(report.notes, out);
+  const columns = [...COMMON_COLUMNS];
+  if (plan.hashes) {
+    columns.push({ title: "hash", value: ({ dataSha256 = "" }) => dataSha256.slice(0, SHORT_HASH) });
+  }
+  return head(plan) + renderTable<Row>(withAlphas(plan, report), columns, out) + notes(report.notes, out);
 }
 
 /** What would be written, as a table. */
 export function planText(plan: ExtractPlan, out: OutputStream): string {
-  const table = renderTable<Row>(plan.outputs, commonColumns(plan), out);
+  const table = renderTable<Row>(plan.outputs, COMMON_COLUMNS, out);
   return `${head(plan)}${table}${notes(plan.notes, out)}Nothing was written (--dry-run).\n`;
 }
 
 /** The report for `--json`. */
 export function extractDocument(plan: ExtractPlan, report: ExtractReport): object {
-  const outputs = report.outputs.map((output) => ({ ...output, alphas: alphasAt(plan, output.rank) }));
-  return { ...report, outputs, dryRun: false };
+  return { ...report, outputs: withAlphas(plan, report), dryRun: false };
 }
 
 /** The plan for `--json`, with the fields that the report has. */
 export function planDocument(plan: ExtractPlan): object {
-  const { parent, maxRank, unit, alphaRule, alphaRuleSource } = plan;
+  const { parent, maxRank, unit, alphaRule, alphaRuleSource, dtype } = plan;
   return {
     parent: { path: parent.path, sizeBytes: parent.file.sizeBytes, maxRank },
     unit,
     alphaRule,
     alphaRuleSource,
+    dtype,
     notes: plan.notes,
-    outputs: plan.outputs.map(({ rank, path, sizeBytes, wholeModules }) => ({
+    outputs: plan.outputs.map(({ rank, componentRanks, path, sizeBytes, wholeModules, alphas }) => ({
       rank,
+      componentRanks,
       path,
       sizeBytes,
       wholeModules,
-      alphas: alphasAt(plan, rank),
+      alphas,
     })),
     dryRun: true,
   };
 }
 
-function commonColumns(plan: ExtractPlan): Column<Row>[] {
-  return [
-    { title: "rank", align: "right", value: ({ rank }) => String(rank) },
-    { title: "alpha", align: "right", value: ({ rank }) => alphasAt(plan, rank).map(formatAlpha).join(", ") },
-    { title: "file", value: ({ path }) => formatPath(path), shorten: true },
-    { title: "size", align: "right", value: ({ sizeBytes }) => formatBytes(sizeBytes) },
-  ];
+const COMMON_COLUMNS: readonly Column<Row>[] = [
+  { title: "rank", align: "right", value: formatRank },
+  { title: "alpha", align: "right", value: ({ alphas }) => alphas.map(formatAlpha).join(", ") },
+  { title: "file", value: ({ path }) => formatPath(path), shorten: true },
+  { title: "size", align: "right", value: ({ sizeBytes }) => formatBytes(sizeBytes) },
+];
+
+/** The plan and its report list the same copies in the same order. */
+function withAlphas({ outputs }: ExtractPlan, report: ExtractReport) {
+  return report.outputs.map((output, i) => ({ ...output, alphas: outputs[i]!.alphas }));
 }
 
-function head({ parent, maxRank, unit, alphaRule, alphaRuleSource }: ExtractPlan): string {
-  return `${formatPath(parent.path)}: rank ${maxRank}, unit ${unit}, alpha rule ${alphaRule} (${RULE_SOURCES[alphaRuleSource]})\n`;
+function head({ parent, maxRank, unit, alphaRule, alphaRuleSource, dtype }: ExtractPlan): string {
+  const dtypeName = Object.entries(DTYPE_NAMES).find(([, own]) => own === dtype)?.[0];
+  const written = dtypeName === undefined ? "" : `, written as ${dtypeName}`;
+  return `${formatPath(parent.path)}: rank ${maxRank}, unit ${unit}, alpha rule ${alphaRule} (${RULE_SOURCES[alphaRuleSource]})${written}\n`;
+}
+
+function formatRank({ rank, componentRanks }: Row): string {
+  if (componentRanks === undefined) return String(rank);
+  return Object.entries(componentRanks)
+    .map(([component, own]) => `${component} ${own}`)
+    .join(", ");
 }
 
 function notes(texts: readonly string[], out: OutputStream): string {
   return texts.map((text) => `${out.style.yellow("note")}: ${text}\n`).join("");
-}
-
-/** The distinct alphas of a copy's modules, ascending. */
-function alphasAt({ parent, unit, alphaRule }: ExtractPlan, rank: number): number[] {
-  const alphas = parent.modules.map(({ alpha, rank: fullRank }) =>
-    extractedAlpha(alphaRule, { alpha, rank: fullRank, unit }, Math.min(rank, fullRank)),
-  );
-  return [...new Set(alphas)].sort((a, b) => a - b);
 }
 
 /** As many digits as matter. */

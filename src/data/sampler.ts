@@ -95,6 +95,11 @@ export class Sampler {
     };
   }
 
+  /** The caption of an item that is the same each time (see `isCaptionFixed`). */
+  fixedCaption(item: DatasetItem): string {
+    return drawCaption(item.caption, this.#options.caption ?? {}, randomStream(0));
+  }
+
   /** Whole epochs behind the run when this many batches are done: `floor(samples seen / epochLength)`. */
   epochsCompleted(batchesDone: number): number {
     return Math.floor((batchesDone * this.batchSize) / this.epochLength);

@@ -128,11 +128,26 @@ export class Conditioning {
     return { context, tokensPerPrompt: prompts[0]!.length };
   }
 
+  /** Encodes captions that will be needed, so that the text encoder can be released. */
+  async fillTexts(captions: Iterable<string>, signal: AbortSignal): Promise<void> {
+    if (this.#options.textInGraph) return;
+    for (const caption of new Set(captions)) {
+      signal.throwIfAborted();
+      await this.text([caption]);
+    }
+  }
+
   /** Ends the VAE's session: nothing more will be encoded, or rarely enough to make it again. */
   async releaseEncoder(): Promise<void> {
     await this.#encoder.release();
   }
 
+  /** Ends the text encoder's session, likewise. */
+  async releaseTextEncoder(): Promise<void> {
+    await this.#conditioner.release();
+  }
+
+  /** Ends both. */
   async release(): Promise<void> {
     await this.#encoder.release();
     await this.#conditioner.release();

@@ -3,6 +3,7 @@
 import { DyloraError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { vaeDownsampleFactor } from "../models/config.js";
 import { Layers } from "../models/layers.js";
@@ -78,10 +79,20 @@ export class LatentEncoder {
 
   async #create(height: number, width: number): Promise<Session> {
     const { vae, device, threads } = this.#options;
-    const graph = new Graph();
-    const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
-    const image = graph.input("image", "float32", [1, vae.config.inChannels, height, width]);
-    const model = lowerToOnnx(graph, buildVaeEncoder(layers, vae.config, image));
+    const { graph, outputs } = buildLatentEncoderGraph(vae, height, width);
+    const model = lowerToOnnx(graph, outputs);
     return Session.create(model, { device, mode: "fast", threads });
   }
+}
+
+/** Input `image` `[1, 3, height, width]`; outputs `mean` and `logvar`. */
+export function buildLatentEncoderGraph(
+  vae: LatentEncoderOptions["vae"],
+  height: number,
+  width: number,
+): { graph: Graph; outputs: { mean: Tensor; logvar: Tensor } } {
+  const graph = new Graph();
+  const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
+  const image = graph.input("image", "float32", [1, vae.config.inChannels, height, width]);
+  return { graph, outputs: buildVaeEncoder(layers, vae.config, image) };
 }

@@ -2,6 +2,7 @@
 
 import { Graph } from "../graph/graph.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { buildTextEncoder } from "../models/clip.js";
 import { Layers } from "../models/layers.js";
@@ -72,15 +73,24 @@ export class TextConditioner {
     const { checkpoint, device, threads, clipSkip } = this.#options;
     // A prompt is encoded once: preparing the weights would take longer than what it saves.
     const mode = usableMode(device, "lean");
-    const graph = new Graph();
-    const layers = new Layers(graph, {
-      namespace: "text_encoder",
-      weights: checkpoint.textEncoder.weights,
+    const { graph, outputs } = buildTextGraph(checkpoint.textEncoder, tokens, {
+      clipSkip: clipSkip ?? 1,
       foldsConstants: mode === "fast",
     });
-    const ids = graph.input("tokens", "int64", [1, tokens]);
-    const context = buildTextEncoder(layers, checkpoint.textEncoder.config, ids, clipSkip);
-    const model = lowerToOnnx(graph, { context }, { weightConversionPerUse: mode === "lean" });
+    const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
     return Session.create(model, { device, mode, threads });
   }
+}
+
+/** Input `tokens` int64 `[1, tokens]`; output `context` `[tokens, hiddenSize]`. */
+export function buildTextGraph(
+  { config, weights }: Checkpoint["textEncoder"],
+  tokens: number,
+  options: { clipSkip: number; foldsConstants: boolean },
+): { graph: Graph; outputs: { context: Tensor } } {
+  const { clipSkip, foldsConstants } = options;
+  const graph = new Graph();
+  const layers = new Layers(graph, { namespace: "text_encoder", weights, foldsConstants });
+  const ids = graph.input("tokens", "int64", [1, tokens]);
+  return { graph, outputs: { context: buildTextEncoder(layers, config, ids, clipSkip) } };
 }

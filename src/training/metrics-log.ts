@@ -3,10 +3,12 @@
  *
  * A line is written with a single call, so a run that is killed leaves at most one torn line, the last; whoever opens the
  * log again drops it. A resumed run first takes back the lines after the step it resumes at: it will write them anew.
+ *
+ * The first line names the run. Runs may share an output folder, and none writes into another one's log.
  */
 import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
-import { readFile, rename } from "node:fs/promises";
-import { basename, dirname, extname, join } from "node:path";
+import { readdir, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join, parse } from "node:path";
 import { DyloraError } from "../errors.js";
 import { readError, systemErrorCode, writeError, writeFileAtomic } from "../io/index.js";
 
@@ -34,29 +36,43 @@ export class MetricsLog {
   /**
    * Starts the log of a new run. A log that lies there already is kept under the next free name (`metrics-1.jsonl`).
    *
+   * @param run - number of the run, the same whenever it is resumed
    * @throws {DyloraError} `E_WRITE`
    */
-  static async create(path: string): Promise<MetricsLog> {
+  static async create(path: string, run: number): Promise<MetricsLog> {
     if ((await readIfPresent(path)) !== null) await moveAside(path);
-    return MetricsLog.#append(path);
+    return MetricsLog.#start(path, run);
   }
 
   /**
    * Goes on with the log of a run that resumes after `step` optimizer steps: later lines and a torn one are taken out,
-   * all or nothing. A log that is missing is started.
+   * all or nothing. The log of another run is kept under the next free name; where this run's own log was moved away like
+   * that, it is brought back. A log that is missing is started.
    *
    * @throws {DyloraError} `E_FORMAT` for a line that is no record, `E_READ`, `E_WRITE`; the file is then as it was
    */
-  static async resume(path: string, step: number): Promise<MetricsLog> {
-    const content = await readIfPresent(path);
-    if (content !== null) {
-      const kept = wholeLines(content)
-        .filter((line, index) => parseRecord(path, line, index).step <= step)
-        .map((line) => `${line}\n`)
-        .join("");
-      if (kept !== content) await writeFileAtomic(path, kept);
+  static async resume(path: string, step: number, run: number): Promise<MetricsLog> {
+    let records = await readRecords(path);
+    if (records !== null && records.length > 0 && records[0]!.record.run !== run) {
+      const own = await findAside(path, run);
+      await moveAside(path);
+      if (own !== null) await move(own, path);
+      records = await readRecords(path);
     }
+    if (records === null || records.length === 0) return MetricsLog.#start(path, run);
+    const kept = records.filter(({ record }) => record.step <= step).map(({ line }) => `${line}\n`);
+    await writeFileAtomic(path, kept.join(""));
     return MetricsLog.#append(path);
+  }
+
+  static async #start(path: string, run: number): Promise<MetricsLog> {
+    // What a kill left of a first line, if anything.
+    await rm(path, { force: true }).catch((cause: unknown) => {
+      throw writeError(path, cause, { note: "No metrics were written. Choose a folder you can write to." });
+    });
+    const log = MetricsLog.#append(path);
+    log.append({ step: 0, run });
+    return log;
   }
 
   static #append(path: string): MetricsLog {
@@ -149,15 +165,39 @@ async function readIfPresent(path: string): Promise<string | null> {
   }
 }
 
+/** The whole lines of a log as they are and as they are meant; null where there is none. */
+async function readRecords(path: string): Promise<{ line: string; record: MetricsRecord }[] | null> {
+  const content = await readIfPresent(path);
+  if (content === null) return null;
+  return wholeLines(content).map((line, index) => ({ line, record: parseRecord(path, line, index) }));
+}
+
 async function moveAside(path: string): Promise<void> {
-  const extension = extname(path);
-  const stem = join(dirname(path), basename(path, extension));
+  const { name, ext } = parse(path);
   for (let k = 1; ; k++) {
-    const candidate = `${stem}-${k}${extension}`;
-    if ((await readIfPresent(candidate)) !== null) continue;
-    await rename(path, candidate).catch((cause: unknown) => {
-      throw writeError(candidate, cause, { note: `${path} was left where it is.` });
-    });
-    return;
+    const candidate = join(dirname(path), `${name}-${k}${ext}`);
+    if ((await readIfPresent(candidate)) === null) return move(path, candidate);
   }
+}
+
+/** The log of a run among those that were moved away. What cannot be read is none. */
+async function findAside(path: string, run: number): Promise<string | null> {
+  const folder = dirname(path);
+  const { name, ext } = parse(path);
+  const isAside = (file: string) =>
+    file.startsWith(`${name}-`) &&
+    file.endsWith(ext) &&
+    /^\d+$/.test(file.slice(name.length + 1, -ext.length));
+  for (const file of (await readdir(folder)).filter(isAside)) {
+    const candidate = join(folder, file);
+    const records = await readRecords(candidate).catch(() => null);
+    if (records?.[0]?.record.run === run) return candidate;
+  }
+  return null;
+}
+
+async function move(from: string, to: string): Promise<void> {
+  await rename(from, to).catch((cause: unknown) => {
+    throw writeError(to, cause, { note: `${from} was left where it is.` });
+  });
 }

@@ -7,6 +7,7 @@ import { DyloraError, internalError } from "../errors.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
 import { learningRatesOf, lrScheduleOptions } from "./config.js";
+import { captionsAreFixed } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
 import { divergedNote, goOnNote, nothingLearnedNote } from "./failure-notes.js";
 import { LastGood } from "./last-good.js";
@@ -101,13 +102,13 @@ class StepLoop {
         if (this.#hooks.signal.aborted) return await this.#interrupt();
         await this.#step(takeBatches(batches, loader, accumulation));
       }
+      return await this.#finish();
     } catch (error) {
       throw await this.#rescue(error);
     } finally {
       this.#loading.abort();
       await loader.return?.();
     }
-    return this.#finish();
   }
 
   /** Encodes images and captions that will be needed again, and makes the session of the first step. */
@@ -126,12 +127,23 @@ class StepLoop {
       });
       await conditioning.releaseEncoder();
     }
+    if (captionsAreFixed(config)) {
+      await conditioning.fillTexts(this.#captions(), signal);
+      await conditioning.releaseTextEncoder();
+    }
     this.#hooks.onEvent({ type: "preparing", task: "preparing the training step", done: 0, total: null });
     const [first] = this.#run.batches.sampler.batchAt(0);
     const { height, width } = await conditioning.moments(first!.item, first!.flip);
     const text = await conditioning.text([first!.caption]);
     const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
     await denoiser.prepare("train", { count: config.trainBatchSize, height, width }, tokens);
+  }
+
+  /** Every caption that the run will show, where they are the same each time. */
+  *#captions(): Generator<string> {
+    const { data, batches } = this.#run;
+    for (const { caption } of data.validation.items) yield caption;
+    for (const item of data.train.items) yield batches.sampler.fixedCaption(item);
   }
 
   async #step(batches: AsyncIterable<TrainBatch>): Promise<void> {

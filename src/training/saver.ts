@@ -78,7 +78,10 @@ export class Saver {
     this.#hooks.onEvent({ type: "saved", kind, step: this.#progress.step, path, sizeBytes });
   }
 
-  /** `--save_last_n_steps`, `--save_last_n_steps_state`: only what this process saved, and only once the new one lies there. */
+  /**
+   * `--save_last_n_steps`, `--save_last_n_steps_state`: what is older goes, as in sd-scripts. Only what this process saved,
+   * and only once the new one lies there.
+   */
   async #prune(point: SavePoint): Promise<void> {
     if (point.kind !== "step") return;
     const { saveLastNSteps, saveLastNStepsState } = this.#config;
@@ -89,11 +92,11 @@ export class Saver {
   async #keepSince(saved: readonly SavedAtStep[], lastSteps: number | null): Promise<SavedAtStep[]> {
     if (lastSteps === null) return [...saved];
     const oldest = this.#progress.step - lastSteps;
-    for (const { path } of saved.filter(({ step }) => step <= oldest)) {
+    for (const { path } of saved.filter(({ step }) => step < oldest)) {
       await rm(path, { recursive: true, force: true });
       this.#files.delete(path);
     }
-    return saved.filter(({ step }) => step > oldest);
+    return saved.filter(({ step }) => step >= oldest);
   }
 
   #context(): WeightsContext {

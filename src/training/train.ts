@@ -2,14 +2,16 @@
 
 import { randomInt } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { freemem } from "node:os";
 import { DyloraError } from "../errors.js";
 import { writeError } from "../io/index.js";
 import type { TrainConfig, TrainOverrides } from "./config.js";
 import { resumeTrainConfig } from "./config.js";
+import { estimateRun } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
 import { LossAverages } from "./metrics-averages.js";
 import { MetricsLog } from "./metrics-log.js";
-import { prepareRun } from "./prepare.js";
+import { type PreparedRun, prepareRun } from "./prepare.js";
 import { metricsPath } from "./run-files.js";
 import {
   type RunProgress,
@@ -43,8 +45,11 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
     startedAt: new Date(),
     sessionId: randomInt(RANDOM_LIMIT),
   };
-  const log = await MetricsLog.create(metricsPath(config.outputDir));
-  return runLogged({ run, progress, identities, log, resumedFromStep: null, estimatedPeakBytes: 0 }, hooks);
+  const log = await MetricsLog.create(metricsPath(config.outputDir), progress.sessionId);
+  return runLogged(
+    { run, progress, identities, log, resumedFromStep: null, estimatedPeakBytes: estimate(run, hooks) },
+    hooks,
+  );
 }
 
 /**
@@ -69,9 +74,9 @@ export async function resume(
   const run = await prepareRun(config, config.seed!, hooks, settledChoices(state));
   const identities = await runIdentities(run);
   const progress = restoreRunState(run, state, identities);
-  const log = await MetricsLog.resume(metricsPath(config.outputDir), progress.step);
+  const log = await MetricsLog.resume(metricsPath(config.outputDir), progress.step, progress.sessionId);
   return runLogged(
-    { run, progress, identities, log, resumedFromStep: state.step, estimatedPeakBytes: 0 },
+    { run, progress, identities, log, resumedFromStep: state.step, estimatedPeakBytes: estimate(run, hooks) },
     hooks,
   );
 }
@@ -84,6 +89,20 @@ function beyondTheEnd(stateDir: string, step: number, totalSteps: number): Dylor
       note: `The state was left as it is. --max_train_steps is the total: give ${step} to have the LoRA file of this state written, or more to train on.`,
     },
   );
+}
+
+/** @returns the run's expected peak memory, after a warning if that is more than there is */
+function estimate(run: PreparedRun, hooks: TrainHooks): number {
+  const { totalBytes } = estimateRun(run);
+  const freeBytes = freemem();
+  if (run.device === "cpu" && totalBytes > freeBytes) {
+    const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
+    hooks.onEvent({
+      type: "warning",
+      message: `the run needs about ${gigabytes(totalBytes)} GB and ${gigabytes(freeBytes)} GB are free: --execution_mode lean and --gradient_checkpointing need less`,
+    });
+  }
+  return totalBytes;
 }
 
 async function runLogged(context: RunContext, hooks: TrainHooks): Promise<TrainResult> {

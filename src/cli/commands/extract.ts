@@ -5,7 +5,7 @@ import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
 import { extract, planExtract, type RankSelection } from "../../surgery/index.js";
 import { defineCommand } from "../command.js";
-import { extractDocument, extractText, planDocument, planText } from "../extract-output.js";
+import { DTYPE_NAMES, extractDocument, extractText, planDocument, planText } from "../extract-output.js";
 import { formatBytes } from "../format.js";
 import { writeDocument } from "../json.js";
 import { ProgressLine } from "../progress-line.js";
@@ -36,6 +36,23 @@ const EXTRACT_OPTIONS = {
     common: true,
     description: "every rank that the file was trained for",
   },
+  unet_rank: {
+    type: "integer",
+    default: null,
+    min: 1,
+    group: "Ranks",
+    common: true,
+    description: "rank of the U-Net in every file; without --ranks, --unit or --all one file",
+  },
+  te_rank: {
+    type: "integer",
+    default: null,
+    min: 1,
+    group: "Ranks",
+    common: true,
+    alsoCalled: ["text_encoder_rank"],
+    description: "the same for the text encoder; what has no rank follows --ranks or stays whole",
+  },
   out: {
     type: "path",
     default: ".",
@@ -54,6 +71,35 @@ const EXTRACT_OPTIONS = {
     common: true,
     description: "how strength depends on the rank in the file's training",
     defaultText: "what the file's metadata says",
+  },
+  dtype: {
+    type: "enum",
+    default: null,
+    values: Object.keys(DTYPE_NAMES) as (keyof typeof DTYPE_NAMES)[],
+    aliases: { float: "fp32", float32: "fp32", float16: "fp16", bfloat16: "bf16" },
+    placeholder: "type",
+    group: "Output",
+    common: true,
+    alsoCalled: ["save_precision", "precision"],
+    description: "type of the numbers; values that it cannot hold are refused",
+    defaultText: "the parent's, byte for byte",
+  },
+  name: {
+    type: "text",
+    default: null,
+    placeholder: "pattern",
+    group: "Output",
+    common: true,
+    description: "name of the files, with {stem}, {rank}, {alpha}, {unet} and {te}",
+    defaultText: "{stem}-r{rank}, with component ranks {stem}-unet{unet}-te{te}",
+  },
+  skip_hashes: {
+    type: "boolean",
+    default: false,
+    group: "Output",
+    common: true,
+    description:
+      "leave the hashes out of the metadata: writes several times faster on processors without SHA instructions; loaders then compute the hash themselves",
   },
   force: {
     type: "boolean",
@@ -79,7 +125,7 @@ export const extractCommand = defineCommand({
   positionalDescription: "DyLoRA file (any LoRA file in kohya's format will do)",
   table: EXTRACT_OPTIONS,
   details:
-    "The file of rank b is the part of the DyLoRA that was trained as rank b, byte for byte. All files are written in one pass, and each appears only when it is complete.",
+    "The file of rank b is the part of the DyLoRA that was trained as rank b, byte for byte unless --dtype converts it. All files are written in one pass, and each appears only when it is complete.",
   examples: [
     { comment: "three ranks", command: "dylora extract output/last.safetensors --ranks 4,8,16 --out ranks" },
     {
@@ -100,6 +146,13 @@ export const extractCommand = defineCommand({
     try {
       const plan = planExtract(parent, selection, {
         outDir: path.resolve(options.out),
+        hashes: !options.skipHashes,
+        componentRanks: {
+          ...(options.unetRank === null ? {} : { unet: options.unetRank }),
+          ...(options.teRank === null ? {} : { te: options.teRank }),
+        },
+        ...(options.name === null ? {} : { name: options.name }),
+        ...(options.dtype === null ? {} : { dtype: DTYPE_NAMES[options.dtype] }),
         ...(options.alphaRule === null ? {} : { alphaRule: options.alphaRule }),
       });
       if (options.dryRun) {
@@ -128,7 +181,9 @@ export const extractCommand = defineCommand({
   },
 });
 
-function rankSelection({ ranks, unit, all }: ConfigOf<typeof EXTRACT_OPTIONS>): RankSelection {
+/** Null where the ranks of components say it all. */
+function rankSelection(options: ConfigOf<typeof EXTRACT_OPTIONS>): RankSelection | null {
+  const { ranks, unit, all, unetRank, teRank } = options;
   const selections: RankSelection[] = [
     ...(ranks === null ? [] : [{ ranks }]),
     ...(unit === null ? [] : [{ unit }]),
@@ -136,11 +191,14 @@ function rankSelection({ ranks, unit, all }: ConfigOf<typeof EXTRACT_OPTIONS>): 
   ];
   const [selection, ...more] = selections;
   if (selection !== undefined && more.length === 0) return selection;
+  if (selection === undefined && (unetRank !== null || teRank !== null)) return null;
   throw new DyloraError(
     "E_USAGE",
     selection === undefined
       ? "extract: no ranks are chosen"
       : "extract: ranks are chosen in more than one way",
-    { note: "Give one of --ranks 4,8,16, --unit 4 and --all. Nothing was written." },
+    {
+      note: "Give one of --ranks 4,8,16, --unit 4 and --all, or --unet-rank and --te-rank. Nothing was written.",
+    },
   );
 }

@@ -44,9 +44,9 @@ export function executionOrder(nodes: readonly Node[]): Node[] {
 }
 
 /**
- * The nodes that remain when constants are computed ahead of time (optimizer/constant_folding.cc) and equal nodes are merged
- * (optimizer/common_subexpression_elimination.cc): what "basic" graph optimization does to a training step that matters
- * for its memory.
+ * The nodes that remain when equal nodes are merged (optimizer/common_subexpression_elimination.cc) and constants are
+ * computed ahead of time (optimizer/constant_folding.cc): what "basic" graph optimization does to a training step that
+ * matters for its memory.
  *
  * @param nodes - in the order of the model
  * @param constants - the tensors that are known ahead of time
@@ -58,34 +58,35 @@ export function simplify(
   constants: { has(tensor: Tensor): boolean },
   outputs: ReadonlySet<Tensor>,
 ): { nodes: Node[]; computed: Tensor[] } {
-  const folded = new Set<Tensor>();
-  const isConstant = (tensor: Tensor | null) =>
-    tensor === null || constants.has(tensor) || folded.has(tensor);
-  const isOutput = (node: Node) => node.outputs.some((output) => outputs.has(output));
-  const unfolded = nodes.filter((node) => {
-    if (isOutput(node) || !node.inputs.every(isConstant)) return true;
-    for (const output of node.outputs) folded.add(output);
+  const computed = new Set<Tensor>();
+  const isKnown = (tensor: Tensor | null) => tensor === null || constants.has(tensor) || computed.has(tensor);
+  const remaining = mergeEqual(nodes, outputs).filter((node) => {
+    if (!node.inputs.every(isKnown) || node.outputs.some((output) => outputs.has(output))) return true;
+    for (const output of node.outputs) computed.add(output);
     return false;
   });
+  const read = new Set(remaining.flatMap((node) => node.inputs));
+  return { nodes: remaining, computed: [...computed].filter((tensor) => read.has(tensor)) };
+}
 
-  const merged = new Map<Tensor, Tensor>();
-  const current = (tensor: Tensor | null) => (tensor === null ? null : (merged.get(tensor) ?? tensor));
-  const firstOfKind = new Map<string, Node>();
-  const removed = new Set<Node>();
-  for (const node of executionOrder(unfolded)) {
+/** Of nodes with the same operator, inputs and attributes keeps the one that is executed first, and those with an output. */
+function mergeEqual(nodes: readonly Node[], outputs: ReadonlySet<Tensor>): Node[] {
+  const replacement = new Map<Tensor, Tensor>();
+  const current = (tensor: Tensor | null) => (tensor === null ? null : (replacement.get(tensor) ?? tensor));
+  const kept = new Map<string, Node>();
+  const merged = new Set<Node>();
+  for (const node of executionOrder(nodes)) {
     const inputs = node.inputs.map((input) => current(input)?.name ?? "");
-    const kind = JSON.stringify([node.domain, node.op, inputs, node.attributes, node.outputs.length]);
-    const first = firstOfKind.get(kind);
+    const key = JSON.stringify([node.domain, node.op, inputs, node.attributes, node.outputs.length]);
+    const first = kept.get(key);
     if (first === undefined) {
-      firstOfKind.set(kind, node);
-    } else if (!isOutput(node)) {
-      removed.add(node);
-      for (const [i, output] of node.outputs.entries()) merged.set(output, first.outputs[i]!);
+      kept.set(key, node);
+    } else if (!node.outputs.some((output) => outputs.has(output))) {
+      merged.add(node);
+      for (const [i, output] of node.outputs.entries()) replacement.set(output, first.outputs[i]!);
     }
   }
-  const remaining = unfolded
-    .filter((node) => !removed.has(node))
+  return nodes
+    .filter((node) => !merged.has(node))
     .map((node) => ({ ...node, inputs: node.inputs.map(current) }));
-  const read = new Set(remaining.flatMap((node) => node.inputs));
-  return { nodes: remaining, computed: [...folded].filter((tensor) => read.has(tensor)) };
 }
