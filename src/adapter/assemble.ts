@@ -43,8 +43,17 @@ export function assembleModules(
       byModule.set(role.module, parts);
     }
     parts.tensors.push(tensor);
-    if (role.part !== "foreign") parts[role.part] = tensor;
-    else if (role.method !== undefined) parts.methods.add(role.method);
+    if (role.part === "foreign") {
+      if (role.method !== undefined) parts.methods.add(role.method);
+      continue;
+    }
+    const other = parts[role.part];
+    if (other !== undefined) {
+      throw malformed(
+        `read ${path}: module ${role.module} has two ${role.part} tensors, ${other.name} and ${tensor.name}`,
+      );
+    }
+    parts[role.part] = tensor;
   }
 
   const modules: ModuleWithoutAlpha[] = [];

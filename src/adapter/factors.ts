@@ -15,7 +15,10 @@ export interface ModuleFactors {
 }
 
 /** Reads one module's factors as float32. Errors as `SafetensorsFile.read`. */
-export async function readFactors(file: SafetensorsFile, module: LoraModule): Promise<ModuleFactors> {
+export async function readFactors(
+  file: Pick<SafetensorsFile, "read" | "readFloat32">,
+  module: LoraModule,
+): Promise<ModuleFactors> {
   const [down, up] = await Promise.all([file.readFloat32(module.down.name), file.read(module.up.name)]);
   const upValues = decodeToFloat32(up, module.up.dtype);
   return { down, upT: transpose(upValues, module.outFeatures, module.rank) };

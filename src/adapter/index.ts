@@ -1,6 +1,7 @@
 /** A LoRA file as a list of modules, whatever its dialect. */
 
 export { type BaseModel, type BaseModelFacts, readBaseModel } from "./base-model.js";
+export type { TensorReader } from "./combined-file.js";
 export {
   DIALECTS,
   type Dialect,
@@ -8,12 +9,20 @@ export {
   kohyaTensorNames,
   type TensorRole,
 } from "./dialects/index.js";
+export {
+  type AlphaForm,
+  type KohyaNaming,
+  USUAL_ALPHA,
+  WRITTEN_DIALECTS,
+  type WrittenDialect,
+} from "./dialects/written.js";
 export { ALPHA_RULES, type AlphaRule, type DyloraFacts, readDyloraFacts } from "./dylora-facts.js";
 export { type ModuleFactors, readFactors, transpose } from "./factors.js";
 export { localIsoDate } from "./model-spec.js";
 export * from "./module.js";
 export { NETWORK_ARGS_KEY, readNetworkArgs, writeNetworkArgs } from "./network-args.js";
 export { Adapter, type OpenAdapterOptions, openAdapter } from "./open-adapter.js";
+export type { AdapterPart } from "./peft-folder.js";
 export { pythonFloat } from "./python-text.js";
 export { decodeScalar, encodeScalar, encodeScalarAs } from "./scalar.js";
 export {

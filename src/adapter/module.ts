@@ -1,8 +1,11 @@
 /** What an adapter file holds, whatever its names look like. */
 import type { TensorInfo } from "../safetensors/index.js";
 
+/** The models of a pipeline that take adapters. */
+export const COMPONENTS = ["unet", "text_encoder", "text_encoder_2"] as const;
+
 /** The model of the pipeline that a module belongs to. */
-export type Component = "unet" | "text_encoder" | "text_encoder_2";
+export type Component = (typeof COMPONENTS)[number];
 
 /** A 1x1 convolution that is stored in two dimensions is a `linear`: it is the same product. */
 export type ModuleKind = "linear" | "conv1x1" | "conv3x3";
@@ -13,12 +16,15 @@ export type ModuleKind = "linear" | "conv1x1" | "conv3x3";
  * Axes: `R` rank, `I` input features or channels, `O` output features or channels.
  */
 export interface LoraModule {
-  /** The name in the file; in kohya's dialect `lora_unet_…`. */
+  /**
+   * kohya's name, `lora_unet_…`, whatever the dialect: as the file has it, or what kohya's dialect would call the module.
+   * `<component>.<path>` where another dialect's module is none of Stable Diffusion's.
+   */
   readonly name: string;
   readonly component: Component;
   readonly kind: ModuleKind;
   readonly rank: number;
-  /** `rank` where the file has none. */
+  /** The strength is alpha / rank. `rank` where the file has none. */
   readonly alpha: number;
   readonly inFeatures: number;
   readonly outFeatures: number;

@@ -1,10 +1,13 @@
-/** Opens a LoRA file as a list of modules. The factors stay on the disk. */
+/** Opens a LoRA file, or the folder of one, as a list of modules. The factors stay on the disk. */
+import { stat } from "node:fs/promises";
 import { DyloraError } from "../errors.js";
 import { SafetensorsFile, type TensorInfo } from "../safetensors/index.js";
 import { assembleModules, type ModuleWithoutAlpha } from "./assemble.js";
-import { type DialectId, detectDialect } from "./dialects/index.js";
+import type { TensorReader } from "./combined-file.js";
+import { type DetectedDialect, type DialectId, detectDialect } from "./dialects/index.js";
 import { type DyloraFacts, readDyloraFacts } from "./dylora-facts.js";
 import { FOREIGN_METHODS, type ForeignModule, type LoraModule } from "./module.js";
+import type { AdapterPart } from "./peft-folder.js";
 import { decodeScalar } from "./scalar.js";
 
 export interface OpenAdapterOptions {
@@ -16,8 +19,12 @@ export interface OpenAdapterOptions {
 }
 
 export class Adapter {
+  /** As it was given: a file or a folder. */
   readonly path: string;
-  readonly file: SafetensorsFile;
+  /** All tensors, under the names that the modules' tensors have. */
+  readonly file: TensorReader;
+  /** The file, or each component's file in a folder of PEFT's. */
+  readonly parts: readonly AdapterPart[];
   readonly dialect: DialectId;
   /** Empty where the file has none. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -30,21 +37,16 @@ export class Adapter {
   readonly maxRank: number;
   readonly dylora: DyloraFacts;
 
-  constructor(
-    file: SafetensorsFile,
-    dialect: DialectId,
-    modules: readonly LoraModule[],
-    foreignModules: readonly ForeignModule[],
-    unknownTensors: readonly TensorInfo[],
-  ) {
-    this.path = file.path;
-    this.file = file;
-    this.dialect = dialect;
-    this.metadata = file.header.metadata ?? {};
-    this.modules = modules;
-    this.foreignModules = foreignModules;
-    this.unknownTensors = unknownTensors;
-    this.maxRank = modules.reduce((max, { rank }) => Math.max(max, rank), 0);
+  constructor(opened: OpenedFiles, content: AdapterContent) {
+    this.path = opened.path;
+    this.file = opened.file;
+    this.parts = opened.parts;
+    this.dialect = content.dialect;
+    this.metadata = opened.file.header.metadata ?? {};
+    this.modules = content.modules;
+    this.foreignModules = content.foreignModules;
+    this.unknownTensors = content.unknownTensors;
+    this.maxRank = this.modules.reduce((max, { rank }) => Math.max(max, rank), 0);
     this.dylora = readDyloraFacts(this.metadata, this.maxRank);
   }
 
@@ -58,26 +60,53 @@ export class Adapter {
   }
 }
 
+interface OpenedFiles {
+  readonly path: string;
+  readonly file: TensorReader;
+  readonly parts: readonly AdapterPart[];
+}
+
+interface AdapterContent extends Pick<Adapter, "dialect" | "modules" | "foreignModules" | "unknownTensors"> {}
+
 /**
  * Opens an adapter. Close it, or hold it with `await using`.
  *
- * Reads kohya's names (SD 1.x, 2.x and SDXL); the other dialects are recognised and named in the error.
+ * Reads the names of kohya (SD 1.x, 2.x, SDXL), diffusers and PEFT; names of other model families are recognised and
+ * named in the error.
  *
+ * @param path - a file; for PEFT and diffusers also the folder that was saved
  * @throws {DyloraError} `E_NOT_FOUND`, `E_READ`; `E_FORMAT` for a damaged file or module; `E_INCOMPATIBLE` for a file
  *   that is no adapter, a dialect or a kind of module that dylora cannot work on
  */
 export async function openAdapter(path: string, options: OpenAdapterOptions = {}): Promise<Adapter> {
-  const file = await SafetensorsFile.open(path);
+  const files = await openFiles(path);
   try {
-    return await readAdapter(file, options.foreign ?? "refuse");
+    return await readAdapter(files, options.foreign ?? "refuse");
   } catch (error) {
-    await file.close();
+    await files.file.close();
     throw error;
   }
 }
 
-async function readAdapter(file: SafetensorsFile, foreign: "refuse" | "keep"): Promise<Adapter> {
-  const { path } = file;
+// What only diffusers' and PEFT's dialects need is loaded when it is needed: it takes as long as reading a header.
+
+async function openFiles(path: string): Promise<OpenedFiles> {
+  const stats = await stat(path).catch(() => null);
+  if (!stats?.isDirectory()) {
+    const file = await SafetensorsFile.open(path);
+    return { path, file, parts: [{ folder: "", file, config: null }] };
+  }
+  const { openAdapterFolder } = await import("./peft-folder.js");
+  const { CombinedFile } = await import("./combined-file.js");
+  const parts = await openAdapterFolder(path);
+  const [first] = parts;
+  if (first?.folder === "") return { path, file: first.file, parts };
+  const files = new Map(parts.map(({ folder, file }) => [folder, file]));
+  return { path, file: new CombinedFile(path, files), parts };
+}
+
+async function readAdapter(files: OpenedFiles, foreign: "refuse" | "keep"): Promise<Adapter> {
+  const { path, file } = files;
   const { tensors } = file.header;
   const detected = detectDialect(tensors.keys());
   if (detected === null) throw noAdapter(path, [...tensors.keys()]);
@@ -87,21 +116,44 @@ async function readAdapter(file: SafetensorsFile, foreign: "refuse" | "keep"): P
       note: `The file was not changed. ${dialect.unsupportedNote}`,
     });
   }
-  const { modules, foreignModules } = assembleModules(tensors.values(), roles, path);
+  const opened = dialect.id === "peft" ? await withConfigs(files) : files;
+  const { modules, foreignModules } = await readModules(opened, detected);
   const unknownTensors = [...tensors.values()].filter(({ name }) => !roles.has(name));
   if (foreign === "refuse") {
     if (foreignModules.length > 0) throw foreignError(path, foreignModules, modules.length);
     if (unknownTensors.length > 0) throw unknownError(path, unknownTensors, dialect.title);
   }
-  const complete = await Promise.all(modules.map((module) => withAlpha(file, module)));
-  return new Adapter(file, dialect.id, complete, foreignModules, unknownTensors);
+  return new Adapter(opened, { dialect: dialect.id, modules, foreignModules, unknownTensors });
 }
 
-async function withAlpha(file: SafetensorsFile, module: ModuleWithoutAlpha): Promise<LoraModule> {
+/** A file of PEFT's that was given by its own name, with the configuration beside it. */
+async function withConfigs(files: OpenedFiles): Promise<OpenedFiles> {
+  const { readPeftConfig } = await import("./peft-folder.js");
+  const parts = files.parts.map(async (part) => ({
+    ...part,
+    config: part.config ?? (await readPeftConfig(part.file.path)),
+  }));
+  return { ...files, parts: await Promise.all(parts) };
+}
+
+async function readModules(
+  opened: OpenedFiles,
+  { dialect, roles }: DetectedDialect,
+): Promise<Pick<AdapterContent, "modules" | "foreignModules">> {
+  const { file } = opened;
+  if (dialect.id === "kohya") {
+    const { modules, foreignModules } = assembleModules(file.header.tensors.values(), roles, file.path);
+    return { modules: modules.map((module) => withAlpha(file, module)), foreignModules };
+  }
+  const { resolveDiffusersModules, resolvePeftModules } = await import("./resolve-modules.js");
+  return dialect.id === "peft" ? resolvePeftModules(opened, roles) : resolveDiffusersModules(file, roles);
+}
+
+function withAlpha(file: TensorReader, module: ModuleWithoutAlpha): LoraModule {
   const { alphaTensor } = module;
   // Files from before sd-scripts had alpha behave as if alpha were the rank.
   if (alphaTensor === null) return { ...module, alpha: module.rank };
-  const alpha = decodeScalar(await file.read(alphaTensor.name), alphaTensor.dtype);
+  const alpha = decodeScalar(file.readScalarSync(alphaTensor.name), alphaTensor.dtype);
   if (!Number.isFinite(alpha)) {
     throw new DyloraError("E_FORMAT", `read ${file.path}: module ${module.name} has alpha ${alpha}`, {
       note: "The file was not changed. A training run that diverged writes such files.",
@@ -118,7 +170,7 @@ function noAdapter(path: string, names: readonly string[]): DyloraError {
   return new DyloraError("E_INCOMPATIBLE", `open ${path}: no LoRA file: ${found}`, {
     note: isCheckpoint
       ? "It is a whole model: use it as --pretrained_model_name_or_path."
-      : "dylora reads LoRA files with kohya's names (lora_unet_…, lora_te_…).",
+      : "dylora reads LoRA files with the names of kohya (lora_unet_…), diffusers (unet.…lora_A.weight) and PEFT.",
   });
 }
 
@@ -131,7 +183,7 @@ function foreignError(path: string, foreign: readonly ForeignModule[], plainCoun
     "E_INCOMPATIBLE",
     `open ${path}: ${foreign.length} of ${total} modules are no plain LoRA but ${methods.join(", ")} ` +
       `(${some(foreign.map(({ name }) => name))})`,
-    { note: "The file was not changed. dylora works on modules of lora_down, lora_up and alpha." },
+    { note: "The file was not changed. dylora works on modules of a down and an up factor." },
   );
 }
 

@@ -76,7 +76,7 @@ describe("AtomicFile", () => {
     const file = await AtomicFile.create(path, { overwrite: false });
     await file.write(Uint8Array.of(3, 4), 2);
     await file.write(Uint8Array.of(1, 2), 0);
-    expect(readdirSync(folder)).toEqual([expect.stringMatching(/^\.a\.bin\.[0-9a-f]{12}\.tmp$/)]);
+    expect(readdirSync(folder)).toEqual([expect.stringMatching(/^\.a\.bin\.\d+-[0-9a-z]+\.tmp$/)]);
     await file.discard();
     await file.discard();
     expect(readdirSync(folder)).toEqual([]);

@@ -4,7 +4,6 @@
  * Bytes go to a temporary file beside the target, reach the disk (fsync), and only then take the target's name. A crash,
  * a full disk or SIGKILL at any moment leaves the target as it was.
  */
-import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { type FileHandle, link, lstat, open, realpath, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -64,7 +63,7 @@ export class AtomicFile {
     try {
       const path = await resolveTarget(targetPath, options.overwrite);
       // A leading dot and a last part of .tmp keep model folders from listing it as a model.
-      const tempPath = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+      const tempPath = join(dirname(path), `.${basename(path)}.${uniqueSuffix()}.tmp`);
       const handle = await open(tempPath, "wx");
       if (pendingTempPaths.size === 0) process.once("exit", removePendingTempFiles);
       pendingTempPaths.add(tempPath);
@@ -177,6 +176,11 @@ export async function writeFileAtomic(
     await file.discard();
     throw error;
   }
+}
+
+/** Distinct among processes and calls; `open` with `wx` refuses what is there all the same. */
+function uniqueSuffix(): string {
+  return `${process.pid}-${Math.floor(Math.random() * 2 ** 48).toString(36)}`;
 }
 
 /** Follows a symbolic link, so that replacing the file keeps the link; refuses what is no file. */

@@ -2,3 +2,4 @@
 export * from "./abort.js";
 export * from "./atomic-write.js";
 export * from "./file-error.js";
+export * from "./sha256.js";

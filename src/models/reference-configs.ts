@@ -67,3 +67,35 @@ export const SD_VAE: VaeConfig = {
   normEps: 1e-6,
   scalingFactor: 0.18215,
 };
+
+/**
+ * U-Net of SDXL base 1.0, for the names and shapes of its modules; its added embedding of sizes is in structure/sdxl.ts.
+ *
+ * Source: `sd_xl_base.yaml` of the original repository and the `config.json` of the diffusers one.
+ */
+export const SDXL_UNET: UnetConfig = {
+  ...SD15_UNET,
+  blockOutChannels: [320, 640, 1280],
+  layersPerBlock: [2, 2, 2],
+  downTransformerDepth: [0, 2, 10],
+  midTransformerDepth: 10,
+  upTransformerDepth: [0, 2, 10],
+  crossAttentionDim: 2048,
+  headsPerLevel: [5, 10, 20],
+  useLinearProjection: true,
+};
+
+/** First text encoder of SDXL: the same as that of Stable Diffusion 1.x. */
+export const SDXL_TEXT: ClipTextConfig = SD15_TEXT;
+
+/** Second text encoder of SDXL: the text half of OpenCLIP ViT-bigG/14. */
+export const SDXL_TEXT_2: ClipTextConfig = {
+  hiddenSize: 1280,
+  intermediateSize: 5120,
+  layers: 32,
+  heads: 20,
+  activation: "gelu",
+  maxPositions: 77,
+  vocabSize: 49408,
+  layerNormEps: 1e-5,
+};

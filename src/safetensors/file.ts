@@ -1,4 +1,5 @@
 /** A safetensors file, read by position: nothing is loaded that is not asked for. */
+import { readSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { DyloraError, internalError } from "../errors.js";
 import { readError } from "../io/index.js";
@@ -6,10 +7,13 @@ import { decodeToFloat32 } from "./codecs.js";
 import { recogniseForeignFile, SIGNATURE_BYTES } from "./foreign-file.js";
 import { LENGTH_BYTES, MAX_HEADER_BYTES, type SafetensorsHeader, type TensorInfo } from "./header.js";
 import { formatError, headerTooLarge, parseHeader } from "./parse-header.js";
-import { readFully } from "./read-at.js";
+import { readFully, shortRead } from "./read-at.js";
 
 /** Default size of the pieces that `stream` yields: large enough that calls cost nothing, small enough for a cache. */
 const STREAM_CHUNK_BYTES = 1 << 20;
+
+/** The largest element type, with room for none other. */
+const MAX_SCALAR_BYTES = 8;
 
 export class SafetensorsFile {
   readonly path: string;
@@ -68,6 +72,22 @@ export class SafetensorsFile {
     return target;
   }
 
+  /**
+   * The bytes of a scalar, at once: for the hundreds of alphas of an adapter, which a promise each would take longer to
+   * schedule than to read.
+   */
+  readScalarSync(name: string): Uint8Array {
+    const { offsetBytes, sizeBytes } = this.info(name);
+    if (sizeBytes > MAX_SCALAR_BYTES) throw internalError(`${name} has ${sizeBytes} bytes: no scalar`);
+    const target = new Uint8Array(sizeBytes);
+    try {
+      if (readSync(this.#openHandle().fd, target, 0, sizeBytes, offsetBytes) === sizeBytes) return target;
+    } catch (cause) {
+      throw readError(this.path, cause);
+    }
+    throw shortRead(this.path, offsetBytes + sizeBytes);
+  }
+
   /** Fills `target` with a tensor's bytes from `beginByte` on. */
   async readInto(name: string, beginByte: number, target: Uint8Array): Promise<void> {
     const { offsetBytes, sizeBytes } = this.info(name);
@@ -76,9 +96,9 @@ export class SafetensorsFile {
         `bytes ${beginByte} to ${beginByte + target.length} of tensor ${name}, which has ${sizeBytes}`,
       );
     }
-    if (this.#handle === null) throw internalError(`read of ${this.path} after it was closed`);
+    const handle = this.#openHandle();
     try {
-      await readFully(this.#handle, target, offsetBytes + beginByte, this.path);
+      await readFully(handle, target, offsetBytes + beginByte, this.path);
     } catch (cause) {
       throw readError(this.path, cause);
     }
@@ -95,6 +115,11 @@ export class SafetensorsFile {
     for (let begin = 0; begin < sizeBytes; begin += chunkBytes) {
       yield await this.readRange(name, begin, Math.min(begin + chunkBytes, sizeBytes));
     }
+  }
+
+  #openHandle(): FileHandle {
+    if (this.#handle === null) throw internalError(`read of ${this.path} after it was closed`);
+    return this.#handle;
   }
 
   /** Idempotent. */

@@ -5,7 +5,7 @@
  * `sshs_legacy_hash`: first 8 hexadecimal digits of the SHA-256 of 64 KiB at 1 MiB, counted in a file whose metadata are
  * only the `ss_` keys.
  */
-import { createHash } from "node:crypto";
+import { createSha256 } from "../io/index.js";
 import { buildHeader, type DataLayout } from "./build-header.js";
 import type { SafetensorsFile } from "./file.js";
 import { sha256Stream } from "./stream-hash.js";
@@ -24,7 +24,7 @@ const LEGACY_END = LEGACY_BEGIN + 0x10000;
 
 /** Collects `sshs_legacy_hash` from the data as they are written, front to back. */
 export class LegacyHash {
-  readonly #hash = createHash("sha256");
+  readonly #hash = createSha256();
   #position = 0;
 
   constructor(layout: DataLayout, metadata: Readonly<Record<string, string>>) {
@@ -45,7 +45,10 @@ export class LegacyHash {
 }
 
 /** `sshs_model_hash` of a file as it is on the disk: reads all of its data, a piece at a time. */
-export async function computeModelHash(file: SafetensorsFile, hash = sha256Stream()): Promise<string> {
+export async function computeModelHash(
+  file: Pick<SafetensorsFile, "header" | "stream">,
+  hash = sha256Stream(),
+): Promise<string> {
   for (const name of file.header.tensors.keys()) {
     for await (const bytes of file.stream(name)) await hash.update(bytes);
   }

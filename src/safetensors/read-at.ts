@@ -19,11 +19,14 @@ export async function readFully(
   for (let done = 0; done < target.length; ) {
     const length = Math.min(target.length - done, MAX_READ_BYTES);
     const { bytesRead } = await handle.read(target, done, length, positionBytes + done);
-    if (bytesRead === 0) {
-      throw new DyloraError("E_READ", `read ${path}: the file became shorter while it was read`, {
-        note: `It ends before byte ${positionBytes + target.length}. Another program may be writing it.`,
-      });
-    }
+    if (bytesRead === 0) throw shortRead(path, positionBytes + target.length);
     done += bytesRead;
   }
+}
+
+/** The file ended before the byte that its header promised. */
+export function shortRead(path: string, expectedEndBytes: number): DyloraError {
+  return new DyloraError("E_READ", `read ${path}: the file became shorter while it was read`, {
+    note: `It ends before byte ${expectedEndBytes}. Another program may be writing it.`,
+  });
 }

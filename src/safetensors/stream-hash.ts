@@ -1,5 +1,5 @@
 /** SHA-256 of bytes that come piece by piece. */
-import { createHash } from "node:crypto";
+import { createSha256 } from "../io/index.js";
 
 /** One digest in the making. Pieces count in the order of the calls. */
 export interface StreamHash {
@@ -11,7 +11,7 @@ export interface StreamHash {
 
 /** Computed on the calling thread. */
 export function sha256Stream(): StreamHash {
-  const hash = createHash("sha256");
+  const hash = createSha256();
   return {
     update: (bytes) => void hash.update(bytes),
     digest: () => hash.digest("hex"),

@@ -3,6 +3,7 @@ import { internalError } from "../errors.js";
 import { throwIfAborted } from "../io/index.js";
 import { layoutData } from "./build-header.js";
 import type { TensorSpec } from "./header.js";
+import type { StreamHash } from "./stream-hash.js";
 import { SafetensorsWriter, type WriteResult, type WriterOptions } from "./writer.js";
 
 export interface TensorSource extends TensorSpec {
@@ -11,6 +12,7 @@ export interface TensorSource extends TensorSpec {
 }
 
 export interface WriteOptions extends WriterOptions {
+  readonly hash?: StreamHash;
   /** Called after each tensor. */
   readonly onProgress?: (progress: { readonly doneBytes: number; readonly totalBytes: number }) => void;
   readonly signal?: AbortSignal;

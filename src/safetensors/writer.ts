@@ -17,15 +17,16 @@ export interface WriterOptions {
   readonly hashes?: boolean;
   /** Size of each of the two buffers. Default 1 MiB. */
   readonly bufferBytes?: number;
-  /** Where the SHA-256 is computed. Default: on this thread. */
-  readonly hash?: StreamHash;
+  /** Where the SHA-256 is computed. Default: on this thread. Null: it is not computed, and `hashes` must be false. */
+  readonly hash?: StreamHash | null;
 }
 
-export interface WriteResult {
+/** @typeParam Sha256 - null where the writer was made with `hash: null` */
+export interface WriteResult<Sha256 extends string | null = string> {
   readonly path: string;
   readonly sizeBytes: number;
   /** SHA-256 of everything behind the header. */
-  readonly dataSha256: string;
+  readonly dataSha256: Sha256;
 }
 
 interface WriteBuffer {
@@ -39,12 +40,12 @@ interface WriteBuffer {
  *
  * Bytes go to a temporary file; the target appears, whole, at `publish`.
  */
-export class SafetensorsWriter {
+export class SafetensorsWriter<Sha256 extends string | null = string> {
   readonly layout: DataLayout;
   readonly #file: AtomicFile;
   readonly #dataStartBytes: number;
   readonly #metadata: Readonly<Record<string, string>> | null;
-  readonly #hash: StreamHash;
+  readonly #hash: StreamHash | null;
   readonly #legacyHash: LegacyHash | null;
   readonly #buffers: WriteBuffer[];
   /** Bytes filled of the first buffer, and where they belong in the file. */
@@ -58,7 +59,8 @@ export class SafetensorsWriter {
     this.layout = layout;
     this.#dataStartBytes = buildHeader(this.layout, this.#metadata).length;
     this.#positionBytes = this.#dataStartBytes;
-    this.#hash = options.hash ?? sha256Stream();
+    this.#hash = options.hash === undefined ? sha256Stream() : options.hash;
+    if (withHashes && this.#hash === null) throw internalError("hashes in the metadata without a hash");
     this.#legacyHash = withHashes ? new LegacyHash(this.layout, options.metadata ?? {}) : null;
     const { dataBytes } = this.layout;
     const bufferBytes = Math.max(1, Math.min(options.bufferBytes ?? DEFAULT_BUFFER_BYTES, dataBytes));
@@ -77,8 +79,18 @@ export class SafetensorsWriter {
   static async create(
     path: string,
     layout: DataLayout,
+    options?: WriterOptions & { readonly hash?: StreamHash },
+  ): Promise<SafetensorsWriter>;
+  static async create(
+    path: string,
+    layout: DataLayout,
+    options: WriterOptions,
+  ): Promise<SafetensorsWriter<string | null>>;
+  static async create(
+    path: string,
+    layout: DataLayout,
     options: WriterOptions = {},
-  ): Promise<SafetensorsWriter> {
+  ): Promise<SafetensorsWriter<string | null>> {
     const file = await AtomicFile.create(path, { overwrite: options.overwrite ?? false });
     try {
       return new SafetensorsWriter(file, layout, options);
@@ -119,7 +131,7 @@ export class SafetensorsWriter {
    *
    * @param lateMetadata - values that were not known at `create`, each as long as what `metadata` held in its place
    */
-  async finish(lateMetadata: Readonly<Record<string, string>> = {}): Promise<WriteResult> {
+  async finish(lateMetadata: Readonly<Record<string, string>> = {}): Promise<WriteResult<Sha256>> {
     await this.#flush();
     await Promise.all(this.#buffers.map(({ busy }) => busy));
     const { dataBytes } = this.layout;
@@ -127,9 +139,9 @@ export class SafetensorsWriter {
     if (givenBytes !== dataBytes) {
       throw internalError(`write ${this.#file.path}: ${givenBytes} of ${dataBytes} bytes were given`);
     }
-    const dataSha256 = await this.#hash.digest();
+    const dataSha256 = this.#hash === null ? null : await this.#hash.digest();
     const metadata = this.#metadata === null ? null : { ...this.#metadata, ...lateMetadata };
-    if (metadata !== null && this.#legacyHash !== null) {
+    if (metadata !== null && dataSha256 !== null && this.#legacyHash !== null) {
       metadata[MODEL_HASH_KEY] = dataSha256;
       metadata[LEGACY_HASH_KEY] = this.#legacyHash.digest();
     }
@@ -139,7 +151,11 @@ export class SafetensorsWriter {
     }
     await this.#file.write(header, 0);
     await this.#file.sync();
-    return { path: this.#file.path, sizeBytes: header.length + dataBytes, dataSha256 };
+    return {
+      path: this.#file.path,
+      sizeBytes: header.length + dataBytes,
+      dataSha256: dataSha256 as Sha256,
+    };
   }
 
   /** Gives the finished file its name. */
@@ -165,7 +181,7 @@ export class SafetensorsWriter {
     this.#legacyHash?.update(bytes);
     // The write runs in the thread pool while this thread, or another, computes the hash.
     const written = this.#file.write(bytes, position);
-    buffer.busy = Promise.all([written, this.#hash.update(bytes)]).then(() => undefined);
+    buffer.busy = Promise.all([written, this.#hash?.update(bytes)]).then(() => undefined);
     buffer.busy.catch(() => undefined); // Reported by whoever waits for the buffer next.
     this.#buffers.push(buffer);
     await this.#buffers[0]!.busy;

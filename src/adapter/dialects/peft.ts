@@ -1,27 +1,44 @@
-/** The names of PEFT's `adapter_model.safetensors`; rank and alpha are in the `adapter_config.json` beside it. */
+/**
+ * The names of PEFT's `adapter_model.safetensors`; rank and alpha are in the `adapter_config.json` beside it.
+ *
+ * PEFT adapts one model: of a pipeline's adapter every component has a folder of its own, which is put before the name
+ * here (`unet/base_model.model.….lora_A.weight`, see ../combined-file.ts).
+ */
+import type { Component } from "../module.js";
 import type { Dialect, TensorRole } from "./dialect.js";
 
-const NAME = /^base_model\.model\.(.+)\.lora_([AB])(?:\.[^.]+)?\.weight$/;
-const MAGNITUDE = /^base_model\.model\.(.+)\.lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?$/;
+const NAME =
+  /^(?:(unet|text_encoder|text_encoder_2)\/)?base_model\.model\.(.+?)\.lora_([AB])(?:\.[^.]+)?\.weight$/;
+const FOREIGN =
+  /^(?:(unet|text_encoder|text_encoder_2)\/)?base_model\.model\.(.+?)\.(lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?|lora_[AB](?:\.[^.]+)?\.bias)$/;
 
 export const peftDialect: Dialect = {
   id: "peft",
   title: "PEFT",
-  unsupportedNote:
-    "dylora reads kohya's names. Convert the file with the scripts in PEFT's examples/lora_dreambooth.",
+  unsupportedNote: null,
   roleOf(tensorName): TensorRole | null {
     const match = NAME.exec(tensorName);
     if (match !== null) {
-      const [, path, letter] = match;
-      return { module: path!, component: componentOf(path!), part: letter === "A" ? "down" : "up" };
+      const [, folder, path, letter] = match;
+      const component = componentOf(folder, path!);
+      return { module: `${component}.${path}`, component, part: letter === "A" ? "down" : "up" };
     }
-    const path = MAGNITUDE.exec(tensorName)?.[1];
-    return path === undefined
-      ? null
-      : { module: path, component: componentOf(path), part: "foreign", method: "dora" };
+    const foreign = FOREIGN.exec(tensorName);
+    if (foreign === null) return null;
+    const [, folder, path, suffix] = foreign;
+    const component = componentOf(folder, path!);
+    const method = suffix!.endsWith(".bias") ? "bias" : "dora";
+    return { module: `${component}.${path}`, component, part: "foreign", method };
   },
 };
 
-function componentOf(path: string): "unet" | "text_encoder" {
-  return path.startsWith("text_model.") ? "text_encoder" : "unet";
+/** Name of a factor inside its component's file. */
+export function peftTensorName(path: string, part: "down" | "up"): string {
+  return `base_model.model.${path}.${part === "down" ? "lora_A" : "lora_B"}.weight`;
+}
+
+/** A lone file does not say which text encoder it is for: see ../resolve-modules.ts. */
+function componentOf(folder: string | undefined, path: string): Component {
+  if (folder !== undefined) return folder as Component;
+  return path.startsWith("text_model.") || path === "text_projection" ? "text_encoder" : "unet";
 }

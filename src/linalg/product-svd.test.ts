@@ -1,0 +1,125 @@
+import { describe, expect, test } from "vitest";
+import {
+  formulaMatrix,
+  norm,
+  orthonormalityError,
+  productOf,
+  randomMatrix,
+  relativeDifference,
+  tailNorm,
+} from "../../test/helpers/matrix.js";
+import { productNorm, productSingularValues, productSvd } from "./product-svd.js";
+
+const RANK = 16;
+
+/** Factors as they are, and with what makes either of them ill conditioned. */
+function factors(inputs: number, outputs: number) {
+  const down = Float32Array.from(randomMatrix(RANK, inputs, 1));
+  const upT = Float32Array.from(randomMatrix(RANK, outputs, 2));
+  const repeated = (x: Float32Array) => x.slice().copyWithin(x.length / 2, 0, x.length / 2);
+  const graded = (x: Float32Array, step: number) =>
+    x.map((value, k) => value * 10 ** (-step * Math.floor(k / (x.length / RANK))));
+  return {
+    "well conditioned": { down, upT },
+    "up with rows that repeat": { down, upT: repeated(upT) },
+    "down with rows that repeat": { down: repeated(down), upT },
+    "both with rows that repeat": { down: repeated(down), upT: repeated(upT) },
+    "up over 15 orders of magnitude": { down, upT: graded(upT, 1) },
+    "both over 8 orders of magnitude": { down: graded(down, 0.5), upT: graded(upT, 0.5) },
+    "up of zeros": { down, upT: new Float32Array(upT.length) },
+  };
+}
+
+describe.each([
+  [100, 60],
+  [60, 300],
+  [10, 60],
+  [60, 10],
+  [10, 12],
+])("rank 16, %i inputs, %i outputs", (inputs, outputs) => {
+  describe.each(Object.entries(factors(inputs, outputs)))("%s", (_, given) => {
+    const product = productOf(given, RANK);
+    const svd = productSvd(given, RANK);
+    const { singularValues } = svd;
+    const total = norm(product);
+
+    test("the singular values have the product's norm", () => {
+      expect(singularValues).toHaveLength(RANK);
+      expect([...singularValues]).toEqual([...singularValues].sort((a, b) => b - a));
+      expect(Math.abs(norm(singularValues) - total)).toBeLessThanOrEqual(1e-13 * total);
+    });
+
+    // 1e-7: the truncated factors are float32.
+    test.each([1, 2, 7, RANK])("cut off at %i, what is lost is the tail of the singular values", (rank) => {
+      const truncated = svd.truncate(rank);
+      expect(truncated.down).toHaveLength(rank * inputs);
+      expect(truncated.upT).toHaveLength(rank * outputs);
+      const rest = productOf(truncated, rank).map((value, k) => product[k]! - value);
+      expect(Math.abs(norm(rest) - tailNorm(singularValues, rank))).toBeLessThanOrEqual(1e-7 * total);
+    });
+
+    test("both factors get the square root of each value", () => {
+      const { down, upT } = svd.truncate(RANK);
+      for (let j = 0; j < RANK; j++) {
+        const root = Math.sqrt(singularValues[j]!);
+        const tolerance = 1e-6 * Math.sqrt(singularValues[0]!);
+        for (const x of [down, upT]) {
+          const length = x.length / RANK;
+          expect(Math.abs(norm(x.subarray(j * length, (j + 1) * length)) - root)).toBeLessThanOrEqual(
+            tolerance,
+          );
+        }
+      }
+    });
+
+    test("singular vectors are orthonormal", () => {
+      // Of values far below the largest, the vectors are known to fewer digits.
+      const count = singularValues.filter((value) => value > 1e-5 * singularValues[0]!).length;
+      if (count === 0) return expect(total).toBe(0);
+      expect(orthonormalityError(svd.leftVectors(count), count)).toBeLessThan(1e-8);
+      expect(orthonormalityError(svd.rightVectors(count), count)).toBeLessThan(1e-8);
+    });
+
+    test("the values alone are the same, and so is the norm", () => {
+      const alone = productSingularValues(given, RANK);
+      expect(norm(alone.map((value, j) => value - singularValues[j]!))).toBeLessThanOrEqual(1e-13 * total);
+      expect(Math.abs(productNorm(given, RANK) - total)).toBeLessThanOrEqual(1e-13 * total);
+    });
+  });
+});
+
+test("the numerical rank counts what is not rounding", () => {
+  const { down, upT } = factors(100, 60)["both with rows that repeat"];
+  expect(productSvd({ down, upT }, RANK).numericalRank).toBe(RANK / 2);
+  expect(productSvd({ down, upT: new Float32Array(upT.length) }, RANK).numericalRank).toBe(0);
+  const { down: short } = factors(10, 60)["well conditioned"];
+  expect(productSvd({ down: short, upT }, RANK).numericalRank).toBe(RANK / 2);
+});
+
+// torch.linalg.svdvals(upT.T @ down) of the same matrices in float64 (PyTorch 1.13, LAPACK's gesdd).
+test("PyTorch finds the same values in the product", () => {
+  const torch = [
+    2.962898306709361, 2.35222959470548, 1.952836514055013, 1.310943040481082, 0.9115960264199197,
+    0.7927567978238701,
+  ];
+  const values = productSingularValues({ down: formulaMatrix(60, 3), upT: formulaMatrix(54, 8) }, 6);
+  for (const [j, value] of torch.entries()) expect(values[j]).toBeCloseTo(value, 13);
+});
+
+test("a norm keeps its digits where the components cancel", () => {
+  const [inputs, outputs, rank] = [40, 30, 4];
+  const down = randomMatrix(rank, inputs, 5);
+  const upT = randomMatrix(rank, outputs, 6);
+  const moved = down.map((value, k) => (k < inputs ? value * (1 + 1e-9) : value));
+  // The stacked factors' product is up · down - up · moved: only the first component is left, times -1e-9.
+  const difference = {
+    down: Float64Array.of(...down, ...moved),
+    upT: Float64Array.of(...upT, ...upT.map((value) => -value)),
+  };
+  const expected = 1e-9 * norm(down.subarray(0, inputs)) * norm(upT.subarray(0, outputs));
+  expect(productNorm(difference, 2 * rank) / expected).toBeCloseTo(1, 5);
+});
+
+test("a relative difference of test helpers is no tautology", () => {
+  expect(relativeDifference(Float64Array.of(3, 4), Float64Array.of(0, 5))).toBeCloseTo(Math.sqrt(10) / 5, 15);
+});

@@ -1,0 +1,211 @@
+/**
+ * Just enough of WebAssembly's binary format (https://webassembly.github.io/spec/core/binary/) to write small loops over
+ * float64 vectors.
+ *
+ * `Code` is a sequence of instruction bytes. What leaves a value on the stack is named like the value (`get`, `add`); what
+ * does not is named like a command (`set`, `store`).
+ */
+
+export type Code = readonly number[];
+
+/** The part of the global that is used here: TypeScript has its types only together with a browser's. */
+declare const WebAssembly: {
+  Memory: new (descriptor: { initial: number }) => WasmMemory;
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> };
+};
+
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
+export const PAGE_BYTES = 65_536;
+
+export const TYPE = { i32: 0x7f, f64: 0x7c, v128: 0x7b } as const;
+type ValueType = (typeof TYPE)[keyof typeof TYPE];
+
+/** A parameter or local variable of a function. */
+export interface Local {
+  readonly index: number;
+  readonly type: ValueType;
+}
+
+export interface FunctionDescription {
+  readonly parameters: readonly ValueType[];
+  readonly locals: readonly ValueType[];
+  readonly result?: ValueType;
+  readonly code: Code;
+}
+
+/** Collects the variables of a function while its code is written. Parameters first. */
+export class Variables {
+  readonly #parameters: ValueType[] = [];
+  readonly #locals: ValueType[] = [];
+
+  parameter(type: ValueType): Local {
+    if (this.#locals.length > 0) throw new Error("internal: parameters come before locals");
+    return { index: this.#parameters.push(type) - 1, type };
+  }
+
+  local(type: ValueType): Local {
+    return { index: this.#parameters.length + this.#locals.push(type) - 1, type };
+  }
+
+  locals(count: number, type: ValueType): Local[] {
+    return Array.from({ length: count }, () => this.local(type));
+  }
+
+  describe(code: Code, result?: ValueType): FunctionDescription {
+    const description = { parameters: this.#parameters, locals: this.#locals, code };
+    return result === undefined ? description : { ...description, result };
+  }
+}
+
+const simd = (code: number): Code => [0xfd, ...unsigned(code)];
+/** log2 of 8 bytes: what every address here is a multiple of. */
+const ALIGNMENT = 3;
+
+export const get = ({ index }: Local): Code => [0x20, ...unsigned(index)];
+export const set = ({ index }: Local, value: Code): Code => [...value, 0x21, ...unsigned(index)];
+
+export const intConstant = (value: number): Code => [0x41, ...signed(value)];
+export const intAdd = (a: Code, b: Code): Code => [...a, ...b, 0x6a];
+/** Adds a constant to an `i32` variable. */
+export const advance = (local: Local, by: number): Code => set(local, intAdd(get(local), intConstant(by)));
+
+/** Two float64 at an address. */
+export const load = (address: Code, offsetBytes = 0): Code => [
+  ...address,
+  ...simd(0x00),
+  ALIGNMENT,
+  ...unsigned(offsetBytes),
+];
+/** One float64 at an address, in both lanes. */
+export const loadSplat = (address: Code, offsetBytes = 0): Code => [
+  ...address,
+  ...simd(0x0a),
+  ALIGNMENT,
+  ...unsigned(offsetBytes),
+];
+export const store = (address: Code, value: Code, offsetBytes = 0): Code => [
+  ...address,
+  ...value,
+  ...simd(0x0b),
+  ALIGNMENT,
+  ...unsigned(offsetBytes),
+];
+/** One float64. */
+export const loadNumber = (address: Code, offsetBytes = 0): Code => [
+  ...address,
+  0x2b,
+  ALIGNMENT,
+  ...unsigned(offsetBytes),
+];
+export const storeNumber = (address: Code, value: Code, offsetBytes = 0): Code => [
+  ...address,
+  ...value,
+  0x39,
+  ALIGNMENT,
+  ...unsigned(offsetBytes),
+];
+
+/** Of two vectors, lane by lane. */
+export const vectorAdd = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xf0)];
+export const sub = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xf1)];
+export const mul = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xf2)];
+/** A number in both lanes. */
+export const splat = (number: Code): Code => [...number, ...simd(0x14)];
+export const zeroVector: Code = [...simd(0x0c), ...new Array<number>(16).fill(0)];
+export const numberAdd = (a: Code, b: Code): Code => [...a, ...b, 0xa0];
+export const numberMul = (a: Code, b: Code): Code => [...a, ...b, 0xa2];
+/** The sum of a vector's lanes. */
+export const lanesSum = (vector: Local): Code =>
+  numberAdd([...get(vector), ...simd(0x21), 0], [...get(vector), ...simd(0x21), 1]);
+
+/** Repeats `body` until `position` has reached `end`; at least once. The body moves the position. */
+export const repeatUntil = (position: Local, end: Local, body: Code): Code => [
+  ...[0x03, 0x40], // loop
+  ...body,
+  ...get(position),
+  ...get(end),
+  ...[0x49, 0x0d, 0x00], // i32.lt_u, br_if the loop
+  0x0b, // end
+];
+
+/** A module of some functions that share one memory. */
+export function instantiate(
+  functions: Readonly<Record<string, FunctionDescription>>,
+  memory: WasmMemory,
+): Record<string, (...parameters: number[]) => number> {
+  const names = Object.keys(functions);
+  const descriptions = Object.values(functions);
+  const bytes = new Uint8Array([
+    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00], // "\0asm", version 1
+    ...section(
+      1,
+      descriptions.map(({ parameters, result }) => [
+        0x60,
+        ...vector(parameters.map((type) => [type])),
+        ...vector(result === undefined ? [] : [[result]]),
+      ]),
+    ),
+    ...section(2, [[...text("env"), ...text("memory"), 0x02, 0x00, 0x01]]),
+    ...section(
+      3,
+      names.map((_, i) => unsigned(i)),
+    ),
+    ...section(
+      7,
+      names.map((name, i) => [...text(name), 0x00, ...unsigned(i)]),
+    ),
+    ...section(
+      10,
+      descriptions.map(({ locals, code }) => {
+        const body = [...vector(locals.map((type) => [1, type])), ...code, 0x0b];
+        return [...unsigned(body.length), ...body];
+      }),
+    ),
+  ]);
+  const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } });
+  return instance.exports as Record<string, (...parameters: number[]) => number>;
+}
+
+export function createMemory(bytes: number): WasmMemory {
+  return new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES) });
+}
+
+function section(id: number, items: readonly Code[]): Code {
+  const content = vector(items);
+  return [id, ...unsigned(content.length), ...content];
+}
+
+function vector(items: readonly Code[]): Code {
+  return [...unsigned(items.length), ...items.flat()];
+}
+
+function text(ascii: string): Code {
+  return [...unsigned(ascii.length), ...Buffer.from(ascii, "ascii")];
+}
+
+/** LEB128 of an unsigned 32-bit number. */
+function unsigned(value: number): Code {
+  const bytes: number[] = [];
+  let rest = value;
+  while (rest >= 0x80) {
+    bytes.push((rest & 0x7f) | 0x80);
+    rest >>>= 7;
+  }
+  return [...bytes, rest];
+}
+
+/** LEB128 of a signed 32-bit number. */
+function signed(value: number): Code {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>= 7) {
+    const low = rest & 0x7f;
+    const done = (rest >> 6 === 0 && (low & 0x40) === 0) || (rest >> 6 === -1 && (low & 0x40) !== 0);
+    if (done) return [...bytes, low];
+    bytes.push(low | 0x80);
+  }
+}
