@@ -27,6 +27,18 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "Show what a LoRA file holds: modules, ranks, alphas, metadata.",
     load: async () => erase((await import("./commands/inspect.js")).inspectCommand),
   },
+  resize: {
+    summary: "Cut a LoRA down to lower ranks, an energy or a file size, by its singular values.",
+    load: async () => erase((await import("./commands/resize.js")).resizeCommand),
+  },
+  nest: {
+    summary: "Turn an ordinary LoRA into a nested one that ranks can be extracted from.",
+    load: async () => erase((await import("./commands/nest.js")).nestCommand),
+  },
+  compare: {
+    summary: "Compare two LoRA files module by module: norms, cosines, subspaces.",
+    load: async () => erase((await import("./commands/compare.js")).compareCommand),
+  },
   convert: {
     summary: "Rename a LoRA file's tensors for kohya's tools, diffusers or PEFT.",
     load: async () => erase((await import("./commands/convert.js")).convertCommand),

@@ -1,4 +1,4 @@
-import type { CopyDtype, ExtractOutput, ExtractPlan, ExtractReport } from "../surgery/index.js";
+import type { ExtractOutput, ExtractPlan, ExtractReport } from "../surgery/index.js";
 import { formatBytes, formatPath } from "./format.js";
 import { type Column, renderTable } from "./table.js";
 import type { OutputStream } from "./terminal.js";
@@ -12,12 +12,6 @@ const RULE_SOURCES: Readonly<Record<ExtractPlan["alphaRuleSource"], string>> = {
 
 /** Enough of the hash to tell files apart, as long as Civitai's AutoV3. */
 const SHORT_HASH = 12;
-
-/** As the command line and the field write them. */
-export const DTYPE_NAMES = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const satisfies Record<
-  string,
-  CopyDtype
->;
 
 interface Row extends Pick<ExtractOutput, "rank" | "componentRanks" | "alphas" | "path" | "sizeBytes"> {
   readonly dataSha256?: string;
@@ -78,8 +72,7 @@ function withAlphas({ outputs }: ExtractPlan, report: ExtractReport) {
 }
 
 function head({ parent, maxRank, unit, alphaRule, alphaRuleSource, dtype }: ExtractPlan): string {
-  const dtypeName = Object.entries(DTYPE_NAMES).find(([, own]) => own === dtype)?.[0];
-  const written = dtypeName === undefined ? "" : `, written as ${dtypeName}`;
+  const written = dtype === null ? "" : `, written as ${dtype}`;
   return `${formatPath(parent.path)}: rank ${maxRank}, unit ${unit}, alpha rule ${alphaRule} (${RULE_SOURCES[alphaRuleSource]})${written}\n`;
 }
 

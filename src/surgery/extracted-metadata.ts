@@ -8,6 +8,7 @@ import {
   writeNetworkArgs,
 } from "../adapter/index.js";
 import { extractedAlpha, ruleOfCopy } from "./alpha-rule.js";
+import { RANK_GROUPS, type RankGroup } from "./component-ranks.js";
 
 export const PARENT_HASH_KEY = "dylora_parent_hash";
 export const PARENT_RANK_KEY = "dylora_parent_rank";
@@ -16,7 +17,13 @@ export const PARENT_RULE_KEY = "dylora_alpha_rule";
 /** Replaced, once the parent has been read, by a hash of the same length. */
 export const PARENT_HASH_PLACEHOLDER = "0".repeat(64);
 
+export interface ComponentFacts {
+  readonly rank: number;
+  readonly alphas: readonly number[];
+}
+
 export interface CopyFacts {
+  /** The largest of the components'. */
   readonly rank: number;
   readonly maxRank: number;
   readonly unit: number;
@@ -25,9 +32,15 @@ export interface CopyFacts {
   readonly isDylora: boolean;
   /** Alpha of all modules of the copy, where they agree; written if the parent's metadata has none. */
   readonly alpha: number | null;
+  /** The largest rank and the distinct alphas of each component's modules, as they are in the copy. */
+  readonly components: Readonly<Partial<Record<RankGroup, ComponentFacts>>>;
+  /** Whether the ranks were chosen by component, which the copy then says in its network args. */
+  readonly isPerComponent: boolean;
   /** File name without the ending. */
   readonly title: string;
   readonly date: Date;
+  /** Whether the parent's hash will be known; if not, the copy has none of it. */
+  readonly hashes: boolean;
 }
 
 /** Values of the parent that are wrong for any copy. */
@@ -62,7 +75,7 @@ export function extractedMetadata(
   if (copy.ss_output_name !== undefined) copy.ss_output_name = title;
   if (copy["modelspec.title"] !== undefined) copy["modelspec.title"] = title;
   if (copy["modelspec.date"] !== undefined) copy["modelspec.date"] = localIsoDate(facts.date);
-  copy[PARENT_HASH_KEY] = PARENT_HASH_PLACEHOLDER;
+  if (facts.hashes) copy[PARENT_HASH_KEY] = PARENT_HASH_PLACEHOLDER;
   copy[PARENT_RANK_KEY] = String(maxRank);
   copy[PARENT_RULE_KEY] = facts.alphaRule;
   return copy;
@@ -73,20 +86,33 @@ function copyArgs(parent: Readonly<Record<string, string>>, facts: CopyFacts): s
   const { args: parentArgs, problem } = readNetworkArgs(parent);
   if (problem !== null) return null;
   const args: Record<string, string> = { ...parentArgs };
+  // Convolutions and blocks are the U-Net's.
+  const unetRank = facts.components.unet?.rank ?? facts.rank;
   for (const prefix of ["conv_", "block_", "conv_block_"]) {
     const plural = prefix.endsWith("block_") ? "s" : "";
     const dimKey = `${prefix}dim${plural}`;
     const alphaKey = `${prefix}alpha${plural}`;
     const dims = numberList(parentArgs[dimKey]);
     if (dims === null) continue;
-    args[dimKey] = dims.map((dim) => String(Math.min(dim, facts.rank))).join(",");
+    args[dimKey] = dims.map((dim) => String(Math.min(dim, unetRank))).join(",");
     const alphas = numberList(parentArgs[alphaKey]);
     if (alphas === null || alphas.length !== dims.length || facts.alphaRule === "paper") continue;
-    const copies = alphas.map((alpha, i) => alphaAt(alpha, dims[i]!, Math.min(dims[i]!, facts.rank), facts));
+    const copies = alphas.map((alpha, i) => alphaAt(alpha, dims[i]!, Math.min(dims[i]!, unetRank), facts));
     args[alphaKey] = copies.map(pythonFloat).join(",");
   }
+  for (const group of RANK_GROUPS) {
+    const component = facts.components[group];
+    // A copy of such a copy has to say it anew.
+    if (component === undefined || !(facts.isPerComponent || `${group}_dim` in parentArgs)) continue;
+    args[`${group}_dim`] = String(component.rank);
+    const [alpha, ...others] = component.alphas;
+    if (others.length === 0) args[`${group}_alpha`] = pythonFloat(alpha!);
+    else delete args[`${group}_alpha`];
+  }
   if (facts.isDylora) args.alpha_rule = ruleOfCopy(facts.alphaRule);
-  const changed = Object.entries(args).some(([key, value]) => parentArgs[key] !== value);
+  const changed =
+    Object.keys(parentArgs).length !== Object.keys(args).length ||
+    Object.entries(args).some(([key, value]) => parentArgs[key] !== value);
   return changed ? writeNetworkArgs(args) : null;
 }
 

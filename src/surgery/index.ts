@@ -1,5 +1,7 @@
 /** Operations on LoRA files. */
 export { extractedAlpha } from "./alpha-rule.js";
+export type { CopyDtype } from "./cast-values.js";
+export type { GroupRanks, RankGroup } from "./component-ranks.js";
 export { type ExtractReport, extract, type RunExtractOptions } from "./extract.js";
 export {
   type AdapterReport,

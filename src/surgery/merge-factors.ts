@@ -1,6 +1,7 @@
-/** The factors of a sum of adapters: by concatenation, which loses nothing. */
+/** The factors of a sum of adapters: by concatenation, which loses nothing, or cut down to a rank. */
 import { transpose } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
+import { productSvd, type TruncatedFactors } from "../linalg/product-svd.js";
 import type { MergeModule, MergeTerm } from "./merge-terms.js";
 
 /** How a module is written so that a loader's `alpha / rank` gives back every term's own scale. */
@@ -21,8 +22,9 @@ export interface ConcatenatedModule {
  *
  * @throws {DyloraError} `E_USAGE` where float32 cannot hold the alpha
  */
-export function concatenate({ name, terms }: MergeModule): ConcatenatedModule {
-  const rank = terms.reduce((sum, { module }) => sum + module.rank, 0);
+export function concatenate(sum: MergeModule): ConcatenatedModule {
+  const { name, terms } = sum;
+  const rank = totalRank(sum);
   const strongest = terms.reduce((max, { scale }) => Math.max(max, Math.abs(scale)), 0);
   // As it will stand in the file, so that the factors make up for its rounding.
   const alpha = Math.fround(rank * strongest);
@@ -32,6 +34,11 @@ export function concatenate({ name, terms }: MergeModule): ConcatenatedModule {
     });
   }
   return { rank, alpha, factors: terms.map(({ scale }) => snapToOne((scale * rank) / alpha)) };
+}
+
+/** Rank of the concatenation. */
+export function totalRank({ terms }: MergeModule): number {
+  return terms.reduce((sum, { module }) => sum + module.rank, 0);
 }
 
 /** A factor that differs from 1 only by the rounding of alpha is 1: the term's bytes stay as they are. */
@@ -47,7 +54,7 @@ export async function concatenatedDown({ terms }: MergeModule): Promise<Float32A
 /** `[R, O]`: the terms' transposed up factors times their factors, one below the other. */
 export async function concatenatedUpT(
   { terms }: MergeModule,
-  { factors }: ConcatenatedModule,
+  factors: readonly number[],
 ): Promise<Float32Array> {
   const parts = await Promise.all(terms.map(readUpT));
   for (const [i, part] of parts.entries()) {
@@ -58,7 +65,26 @@ export async function concatenatedUpT(
   return joined(parts);
 }
 
-export function readDown({ adapter, module }: MergeTerm): Promise<Float32Array> {
+/** A sum cut down to a rank, to be written with alpha = rank. */
+export interface TruncatedModule extends TruncatedFactors {
+  /** `norm(cut off) / norm(sum)`: 0 where nothing was, or where the sum is zero. */
+  readonly error: number;
+}
+
+/** The best approximation of a sum that has the rank, by its singular values; the sum itself is never formed. */
+export async function truncatedFactors(sum: MergeModule, rank: number): Promise<TruncatedModule> {
+  const down = await concatenatedDown(sum);
+  const upT = await concatenatedUpT(
+    sum,
+    sum.terms.map(({ scale }) => scale),
+  );
+  const svd = productSvd({ down, upT }, totalRank(sum));
+  const energy = (values: Float64Array) => values.reduce((total, value) => total + value * value, 0);
+  const [total, lost] = [energy(svd.singularValues), energy(svd.singularValues.subarray(rank))];
+  return { ...svd.truncate(rank), error: total === 0 ? 0 : Math.sqrt(lost / total) };
+}
+
+function readDown({ adapter, module }: MergeTerm): Promise<Float32Array> {
   return adapter.file.readFloat32(module.down.name);
 }
 

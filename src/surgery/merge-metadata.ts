@@ -1,5 +1,6 @@
 /** The metadata of a merged file: the first adapter's, with the network put right, and where everything came from. */
 import { basename } from "node:path";
+import { ADAPTER_METADATA_KEY } from "../adapter/adapter-metadata.js";
 import { localIsoDate, NETWORK_ARGS_KEY, pythonFloat, writeNetworkArgs } from "../adapter/index.js";
 import { MODEL_HASH_KEY } from "../safetensors/index.js";
 import type { MergeInput } from "./merge-terms.js";
@@ -13,9 +14,14 @@ const MODEL_SPEC_MERGED_FROM = "modelspec.merged_from";
 /** What `ss_network_dim` and `ss_network_alpha` say where modules differ (sd-scripts' word). */
 const VARYING = "Dynamic";
 
-/** Values of a parent that are wrong for anything made from it. */
-export function isStaleKey(key: string): boolean {
-  return key.startsWith("sshs_") || key === "modelspec.hash_sha256" || key.startsWith("dylora_parent_");
+/** Values of a parent that are wrong for anything made from it: hashes, and how the parent itself was made. */
+function isStaleKey(key: string): boolean {
+  return (
+    key.startsWith("sshs_") ||
+    key.startsWith("dylora_") ||
+    key === "modelspec.hash_sha256" ||
+    key === ADAPTER_METADATA_KEY
+  );
 }
 
 export interface MergedNetwork {
@@ -36,7 +42,7 @@ export function mergedMetadata(
 ): Record<string, string> {
   const first = inputs[0]!.adapter.metadata;
   const merged: Record<string, string> = Object.fromEntries(
-    Object.entries(first).filter(([key]) => !isStaleKey(key) && key !== "dylora_alpha_rule"),
+    Object.entries(first).filter(([key]) => !isStaleKey(key)),
   );
   for (const key of NEEDED_KEYS) {
     const value = inputs.map(({ adapter }) => adapter.metadata[key]).find((text) => text !== undefined);

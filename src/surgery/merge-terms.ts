@@ -7,6 +7,7 @@ import {
   type ModuleKind,
   readBaseModel,
 } from "../adapter/index.js";
+import { moduleOfKohyaName } from "../adapter/module-names.js";
 import { DyloraError } from "../errors.js";
 import { type BlockWeights, blockOfModule } from "./merge-block-weights.js";
 
@@ -28,6 +29,7 @@ export interface MergeTerm {
 
 /** What the adapters add to one module of the base model. Axes: `I` input features, `O` output features. */
 export interface MergeModule {
+  /** As the first adapter that has it names it. */
   readonly name: string;
   readonly component: Component;
   readonly kind: ModuleKind;
@@ -64,26 +66,33 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
   const silenced: string[] = [];
   for (const { adapter, ratio, blockWeights } of inputs) {
     for (const module of adapter.modules) {
-      let sum = modules.get(module.name);
+      const key = identityOf(module);
+      let sum = modules.get(key);
       if (sum === undefined) {
         const { name, component, kind, inFeatures, outFeatures } = module;
         sum = { name, component, kind, inFeatures, outFeatures, terms: [] };
-        modules.set(name, sum);
+        modules.set(key, sum);
       }
       checkShape(sum, module, adapter, subject);
       const scale = (ratio * blockWeight(module.name, blockWeights) * module.alpha) / module.rank;
       if (scale !== 0) sum.terms.push({ adapter, module, scale });
     }
   }
-  for (const [name, { terms }] of modules) {
+  for (const [key, { name, terms }] of modules) {
     if (terms.length > 0) continue;
     silenced.push(name);
-    modules.delete(name);
+    modules.delete(key);
   }
   if (modules.size === 0) {
     throw usage(`${subject}: every module has strength 0`, "Check the ratios and the block weights.");
   }
   return { modules: [...modules.values()], silenced, baseModel, notes: notesOf(inputs, silenced) };
+}
+
+/** SDXL's modules have two names, and its first text encoder a prefix that other files use for their only one. */
+function identityOf({ name }: LoraModule): string {
+  const known = moduleOfKohyaName(name);
+  return known === null ? name : `${known.component}.${known.path}`;
 }
 
 function blockWeight(module: string, weights: BlockWeights | null | undefined): number {

@@ -6,6 +6,7 @@ import {
   type ModuleKind,
   writeAdapter,
 } from "../adapter/index.js";
+import { DyloraError } from "../errors.js";
 import {
   buildHeader,
   computeModelHash,
@@ -17,7 +18,13 @@ import {
   type TensorSpec,
   type WritableDtype,
 } from "../safetensors/index.js";
-import { concatenate, concatenatedDown, concatenatedUpT } from "./merge-factors.js";
+import {
+  concatenate,
+  concatenatedDown,
+  concatenatedUpT,
+  type TruncatedModule,
+  truncatedFactors,
+} from "./merge-factors.js";
 import { mergedMetadata, nameOf } from "./merge-metadata.js";
 import { checkOutput } from "./merge-output.js";
 import { collectTerms, type MergeInput, type MergeModule, type MergeSum } from "./merge-terms.js";
@@ -25,6 +32,10 @@ import { collectTerms, type MergeInput, type MergeModule, type MergeSum } from "
 export interface MergeOptions {
   /** The file to write. */
   readonly path: string;
+  /** Cut every module down to this rank, by its singular values. Default: keep all, exactly. */
+  readonly rank?: number | null;
+  /** The same for 3x3 convolutions. Default: `rank`. */
+  readonly convRank?: number | null;
   /** Default: the type that all factors share; F32 where they differ. */
   readonly dtype?: WritableDtype;
   /** For the metadata. Default: now. */
@@ -36,6 +47,8 @@ export interface MergedModule {
   readonly kind: ModuleKind;
   readonly rank: number;
   readonly alpha: number;
+  /** Whether something is cut off. */
+  readonly isTruncated: boolean;
 }
 
 export interface MergePlan {
@@ -75,26 +88,26 @@ export interface MergeReport {
    * product of two factors is off by no more than the sum of theirs.
    */
   readonly worstRounding: number;
+  /** What `rank` cost: `norm(cut off) / norm(sum)` of the module that lost most; null where nothing was cut off. */
+  readonly worstTruncation: { readonly module: string; readonly error: number } | null;
   readonly silenced: readonly string[];
   readonly notes: readonly string[];
   readonly elapsedMs: number;
 }
 
 /**
- * Plans an exact merge: the factors of all adapters, side by side.
+ * Plans a merge. Every adapter counts with `ratio · alpha / rank`, once.
  *
- * The rank of a module is the sum of its ranks. Every adapter counts with `ratio · alpha / rank`, once.
+ * Without a rank the merge is exact: the factors of all adapters stand side by side, and the rank of a module is the sum of
+ * its ranks. With one, modules above it are cut down to their largest singular values; the others stay exact.
  *
- * @throws {DyloraError} as `collectTerms`
+ * @throws {DyloraError} as `collectTerms`; `E_RANK` for a rank that is no whole number of 1 or more
  */
 export function planMerge(inputs: readonly MergeInput[], options: MergeOptions): MergePlan {
   const subject = "merge";
   const sum = collectTerms(inputs, subject);
   const dtype = options.dtype ?? commonDtype(sum.modules);
-  const modules = sum.modules.map((module) => {
-    const { rank, alpha } = concatenate(module);
-    return { name: module.name, kind: module.kind, rank, alpha };
-  });
+  const modules = sum.modules.map((module) => mergedModule(module, options));
   const date = options.date ?? new Date();
   const placeholders = inputs.map(() => "0".repeat(64));
   const metadata = mergedMetadata(inputs, placeholders, { modules, title: nameOf(options.path), date });
@@ -128,8 +141,8 @@ export async function runMerge(plan: MergePlan, options: RunMergeOptions = {}): 
   );
   const hashes: string[] = [];
   for (const { adapter } of inputs) hashes.push(await computeModelHash(adapter.file));
-  const rounding = new WorstRounding(dtype);
-  const sources = plan.sum.modules.map((module) => moduleSource(module, rounding));
+  const losses = new Losses(dtype);
+  const sources = plan.sum.modules.map((module, i) => moduleSource(module, modules[i]!, losses));
   const { sizeBytes, dataSha256 } = await writeAdapter(path, sources, {
     metadata: mergedMetadata(inputs, hashes, { modules, title: nameOf(path), date }),
     dtype,
@@ -145,7 +158,8 @@ export async function runMerge(plan: MergePlan, options: RunMergeOptions = {}): 
     moduleCount: modules.length,
     ranks: rankRange(modules),
     dtype,
-    worstRounding: rounding.worst,
+    worstRounding: losses.worstRounding,
+    worstTruncation: losses.worstTruncation,
     silenced: plan.sum.silenced,
     notes: plan.notes,
     elapsedMs: performance.now() - startMs,
@@ -157,33 +171,71 @@ export function rankRange(modules: readonly { readonly rank: number }[]): [numbe
   return [Math.min(...ranks), Math.max(...ranks)];
 }
 
-function moduleSource(module: MergeModule, rounding: WorstRounding): AdapterModuleSource {
+function mergedModule(module: MergeModule, options: MergeOptions): MergedModule {
+  const { name, kind } = module;
+  const wanted = (kind === "conv3x3" ? options.convRank : null) ?? options.rank ?? null;
+  if (wanted !== null && !(Number.isSafeInteger(wanted) && wanted >= 1)) {
+    throw new DyloraError("E_RANK", `merge: rank ${wanted} is no whole number of 1 or more`, {
+      note: "Nothing was written.",
+    });
+  }
+  const { rank, alpha } = concatenate(module);
+  if (wanted === null || wanted >= rank) return { name, kind, rank, alpha, isTruncated: false };
+  return { name, kind, rank: wanted, alpha: wanted, isTruncated: true };
+}
+
+function moduleSource(
+  module: MergeModule,
+  { rank, alpha, isTruncated }: MergedModule,
+  losses: Losses,
+): AdapterModuleSource {
   const { name, kind, inFeatures, outFeatures } = module;
-  const concatenated = concatenate(module);
-  const { rank, alpha } = concatenated;
+  const facts = { name, kind, rank, alpha, inFeatures, outFeatures };
+  if (!isTruncated) {
+    const { factors } = concatenate(module);
+    return {
+      ...facts,
+      down: async () => losses.measureRounding(await concatenatedDown(module)),
+      upT: async () => losses.measureRounding(await concatenatedUpT(module, factors)),
+    };
+  }
+  // Both factors come out of one decomposition, and are asked for one after the other.
+  let pending: Promise<TruncatedModule> | null = null;
+  const decompose = async () => {
+    pending ??= truncatedFactors(module, rank);
+    return pending;
+  };
   return {
-    name,
-    kind,
-    rank,
-    alpha,
-    inFeatures,
-    outFeatures,
-    down: async () => rounding.measure(await concatenatedDown(module)),
-    upT: async () => rounding.measure(await concatenatedUpT(module, concatenated)),
+    ...facts,
+    down: async () => {
+      const { down, error } = await decompose();
+      losses.addTruncation(name, error);
+      return losses.measureRounding(down);
+    },
+    upT: async () => {
+      const { upT } = await decompose();
+      pending = null;
+      return losses.measureRounding(upT);
+    },
   };
 }
 
-/** What the element type of the output costs. */
-class WorstRounding {
-  worst = 0;
+/** What the output lacks of the exact sum. */
+class Losses {
+  worstRounding = 0;
+  worstTruncation: { readonly module: string; readonly error: number } | null = null;
   readonly #dtype: WritableDtype;
 
   constructor(dtype: WritableDtype) {
     this.#dtype = dtype;
   }
 
+  addTruncation(module: string, error: number): void {
+    if (error >= (this.worstTruncation?.error ?? 0)) this.worstTruncation = { module, error };
+  }
+
   /** @returns `values` */
-  measure(values: Float32Array): Float32Array {
+  measureRounding(values: Float32Array): Float32Array {
     if (this.#dtype === "F32" || this.#dtype === "F64") return values;
     const written = decodeToFloat32(encodeFromFloat32(values, this.#dtype), this.#dtype);
     let lost = 0;
@@ -192,7 +244,7 @@ class WorstRounding {
       lost += (written[i]! - values[i]!) ** 2;
       total += values[i]! ** 2;
     }
-    if (total > 0) this.worst = Math.max(this.worst, Math.sqrt(lost / total));
+    if (total > 0) this.worstRounding = Math.max(this.worstRounding, Math.sqrt(lost / total));
     return values;
   }
 }

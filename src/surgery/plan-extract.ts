@@ -11,36 +11,68 @@ import { DyloraError } from "../errors.js";
 import {
   buildHeader,
   type DataLayout,
+  type Dtype,
   elementBytes,
   HASH_PLACEHOLDERS,
   layoutData,
   type TensorInfo,
 } from "../safetensors/index.js";
 import { extractedAlpha } from "./alpha-rule.js";
+import type { CopyDtype } from "./cast-values.js";
+import {
+  type GroupRanks,
+  RANK_GROUPS,
+  type RankGroup,
+  rankGroup,
+  selectGroupRanks,
+} from "./component-ranks.js";
 import { extractedMetadata } from "./extracted-metadata.js";
-import { type RankSelection, selectRanks } from "./select-ranks.js";
+import { checkNamesDiffer, type NameValues, nameFromPattern } from "./output-name.js";
+import type { RankSelection } from "./select-ranks.js";
 
 export interface ExtractOptions {
   /** Default: what the file's metadata says; without metadata the paper's rule. */
   readonly alphaRule?: AlphaRule;
   /** Where the copies go. Default: the current folder. */
   readonly outDir?: string;
-  /** Name of the copies before `-r<rank>.safetensors`. Default: the parent's name. */
+  /** What `{stem}` in the name stands for. Default: the parent's name. */
   readonly stem?: string;
+  /**
+   * Name of the copies before `.safetensors`, with `{stem}`, `{rank}`, `{alpha}`, and where components have ranks of their
+   * own `{unet}` and `{te}`. Default: `{stem}-r{rank}`; with such ranks `{stem}-unet{unet}-te{te}`.
+   */
+  readonly name?: string;
+  /** Ranks of components, the same in every copy. Default: none, all components have the selection's. */
+  readonly componentRanks?: GroupRanks;
+  /** Type of the factors in the copies. Default: each tensor has its parent's, byte for byte. */
+  readonly dtype?: CopyDtype;
   /** For the metadata. Default: now. */
   readonly date?: Date;
+  /**
+   * Write `sshs_model_hash`, `sshs_legacy_hash` and the parent's hash into the copies. Default true. On a CPU without SHA
+   * instructions the hashes take longer than everything else; loaders that want them compute what is missing.
+   */
+  readonly hashes?: boolean;
 }
 
 /** What a copy takes of one tensor of its parent: of the first `rows` rows, the first `rowBytes` bytes. */
 export interface TensorPrefix {
   readonly parent: TensorInfo;
   readonly parentRows: number;
+  /** What the copy has it in: the parent's type, or the one that it is converted to. */
+  readonly dtype: Dtype;
   readonly rows: number;
+  /** In `dtype`. */
   readonly rowBytes: number;
 }
 
 export interface ExtractOutput {
+  /** The larger one where components have ranks of their own. */
   readonly rank: number;
+  /** Only where they were chosen by component. */
+  readonly componentRanks?: GroupRanks;
+  /** The distinct alphas of the modules, ascending, before they are rounded to their type. */
+  readonly alphas: readonly number[];
   readonly path: string;
   readonly sizeBytes: number;
   readonly layout: DataLayout;
@@ -62,32 +94,49 @@ export interface ExtractPlan {
   readonly alphaRuleSource: "option" | "metadata" | "trainer" | "assumed";
   /** What was assumed, and what the user should know. Sentences. */
   readonly notes: readonly string[];
+  readonly hashes: boolean;
+  /** Null: the parent's. */
+  readonly dtype: CopyDtype | null;
   readonly outputs: readonly ExtractOutput[];
 }
 
 /**
- * Plans the extraction of lower ranks: every tensor of a copy is a prefix of its parent's, byte for byte.
+ * Plans the extraction of lower ranks: every tensor of a copy is a prefix of its parent's, byte for byte unless another
+ * type is chosen.
  *
  * A module of a lower rank than the copy's (3x3 convolutions with a `conv_dim` of their own) is copied whole.
  *
+ * @param selection - for every component without a rank in `componentRanks`; null keeps their full rank
  * @throws {DyloraError} `E_RANK` for a rank that the file does not have; `E_INCOMPATIBLE` where the file names an alpha
- *   rule that dylora does not know and none is given
+ *   rule that dylora does not know and none is given, and for a component that it does not have; `E_USAGE` for names that
+ *   are none or that two copies would share
  */
 export function planExtract(
   parent: Adapter,
-  selection: RankSelection,
+  selection: RankSelection | null,
   options: ExtractOptions = {},
 ): ExtractPlan {
   const { dylora, maxRank } = parent;
   const subject = `extract ${parent.path}`;
-  const ranks = selectRanks(selection, dylora, subject);
+  const { componentRanks = {} } = options;
+  const isPerComponent = Object.keys(componentRanks).length > 0;
+  const ranks = selectGroupRanks(parent, selection, componentRanks, subject);
   const unit = dylora.unit ?? 1;
   const { alphaRule, source } = chooseRule(parent, options.alphaRule, subject);
   const stem = options.stem ?? basename(parent.path).replace(/\.safetensors$/i, "");
-  const date = options.date ?? new Date();
-  const outputs = ranks.map((rank): ExtractOutput => {
-    const title = `${stem}-r${rank}`;
-    const { contents, specs, alphas } = copyContents(parent.modules, rank, alphaRule, unit);
+  const { date = new Date(), hashes = true, dtype = null } = options;
+  const outputs = ranks.map((groupRanks): ExtractOutput => {
+    const rank = Math.max(...Object.values(groupRanks));
+    const { contents, specs, components } = copyContents(parent.modules, groupRanks, {
+      alphaRule,
+      unit,
+      dtype,
+    });
+    const alphas = [...new Set(Object.values(components).flatMap((facts) => facts.alphas))].sort(
+      (a, b) => a - b,
+    );
+    const pattern = options.name ?? defaultPattern(isPerComponent ? groupRanks : null);
+    const title = nameFromPattern(pattern, nameValues(stem, rank, groupRanks, alphas), subject);
     const layout = layoutData(specs);
     const metadata = extractedMetadata(parent.metadata, {
       rank,
@@ -95,27 +144,41 @@ export function planExtract(
       unit,
       alphaRule,
       isDylora: dylora.isDylora,
-      alpha: alphas.size === 1 ? [...alphas][0]! : null,
+      alpha: alphas.length === 1 ? alphas[0]! : null,
+      components,
+      isPerComponent,
       title,
       date,
+      hashes,
     });
     return {
       rank,
+      ...(isPerComponent ? { componentRanks: groupRanks } : {}),
+      alphas,
       path: join(options.outDir ?? ".", `${title}.safetensors`),
-      sizeBytes: buildHeader(layout, { ...metadata, ...HASH_PLACEHOLDERS }).length + layout.dataBytes,
+      sizeBytes:
+        buildHeader(layout, hashes ? { ...metadata, ...HASH_PLACEHOLDERS } : metadata).length +
+        layout.dataBytes,
       layout,
       metadata,
       contents,
-      wholeModules: parent.modules.filter((module) => module.rank < rank).length,
+      wholeModules: parent.modules.filter((module) => module.rank < groupRanks[rankGroup(module.component)]!)
+        .length,
     };
   });
+  checkNamesDiffer(
+    outputs.map(({ path }) => basename(path)),
+    subject,
+  );
   return {
     parent,
     maxRank,
     unit,
     alphaRule,
     alphaRuleSource: source,
-    notes: planNotes(parent, ranks, alphaRule, source),
+    notes: planNotes(parent, distinctRanks(ranks), alphaRule, source),
+    hashes,
+    dtype,
     outputs,
   };
 }
@@ -137,32 +200,90 @@ function chooseRule(
   );
 }
 
-function copyContents(modules: readonly LoraModule[], rank: number, alphaRule: AlphaRule, unit: number) {
+function defaultPattern(componentRanks: GroupRanks | null): string {
+  if (componentRanks === null) return "{stem}-r{rank}";
+  const groups = RANK_GROUPS.filter((group) => componentRanks[group] !== undefined);
+  return ["{stem}", ...groups.map((group) => `${group}{${group}}`)].join("-");
+}
+
+function nameValues(
+  stem: string,
+  rank: number,
+  groupRanks: GroupRanks,
+  alphas: readonly number[],
+): NameValues {
+  const rankOf = (group: RankGroup) =>
+    groupRanks[group]?.toString() ?? { missing: "the file has no such modules" };
+  const [alpha] = alphas;
+  return {
+    stem,
+    rank: String(rank),
+    alpha:
+      alphas.length === 1
+        ? String(Number(alpha!.toPrecision(6)))
+        : { missing: `the modules of rank ${rank} have different alphas` },
+    unet: rankOf("unet"),
+    te: rankOf("te"),
+  };
+}
+
+function distinctRanks(ranks: readonly GroupRanks[]): number[] {
+  return [...new Set(ranks.flatMap((groupRanks) => Object.values(groupRanks)))].sort((a, b) => a - b);
+}
+
+interface CopyRules {
+  readonly alphaRule: AlphaRule;
+  readonly unit: number;
+  readonly dtype: CopyDtype | null;
+}
+
+function copyContents(
+  modules: readonly LoraModule[],
+  ranks: GroupRanks,
+  { alphaRule, unit, dtype }: CopyRules,
+) {
   const contents = new Map<string, TensorPrefix | Uint8Array>();
   const specs: Pick<TensorInfo, "name" | "dtype" | "shape">[] = [];
-  const alphas = new Set<number>();
+  const components: Partial<Record<RankGroup, { rank: number; alphas: number[] }>> = {};
   for (const module of modules) {
     const { down, up, alphaTensor } = module;
-    const copyRank = Math.min(rank, module.rank);
-    const rowBytes = down.sizeBytes / module.rank;
-    contents.set(down.name, { parent: down, parentRows: module.rank, rows: copyRank, rowBytes });
-    specs.push({ ...down, shape: [copyRank, ...down.shape.slice(1)] });
+    const group = rankGroup(module.component);
+    const copyRank = Math.min(ranks[group]!, module.rank);
+    const downDtype = dtype ?? down.dtype;
+    const downRowElements = down.shape.slice(1).reduce((a, b) => a * b, 1);
+    contents.set(down.name, {
+      parent: down,
+      parentRows: module.rank,
+      dtype: downDtype,
+      rows: copyRank,
+      rowBytes: downRowElements * elementBytes(downDtype)!,
+    });
+    specs.push({ name: down.name, dtype: downDtype, shape: [copyRank, ...down.shape.slice(1)] });
 
-    const columnBytes = elementBytes(up.dtype)!;
+    const upDtype = dtype ?? up.dtype;
     const rows = module.outFeatures;
-    contents.set(up.name, { parent: up, parentRows: rows, rows, rowBytes: copyRank * columnBytes });
-    specs.push({ ...up, shape: [module.outFeatures, copyRank, ...up.shape.slice(2)] });
+    contents.set(up.name, {
+      parent: up,
+      parentRows: rows,
+      dtype: upDtype,
+      rows,
+      rowBytes: copyRank * elementBytes(upDtype)!,
+    });
+    specs.push({ name: up.name, dtype: upDtype, shape: [rows, copyRank, ...up.shape.slice(2)] });
 
     const alpha = extractedAlpha(alphaRule, { alpha: module.alpha, rank: module.rank, unit }, copyRank);
-    alphas.add(alpha);
+    components[group] ??= { rank: 0, alphas: [] };
+    const facts = components[group];
+    facts.rank = Math.max(facts.rank, copyRank);
+    if (!facts.alphas.includes(alpha)) facts.alphas.push(alpha);
     // A parent without alpha means alpha = its rank; left out, the copy would mean its own, lower rank.
-    const wantedDtype = alphaTensor?.dtype ?? down.dtype;
+    const wantedDtype = dtype ?? alphaTensor?.dtype ?? down.dtype;
     const name = alphaTensor?.name ?? kohyaTensorNames(module.name).alpha;
     const encoded = encodeScalarAs(alpha, wantedDtype);
     contents.set(name, encoded.bytes);
     specs.push({ name, dtype: encoded.dtype, shape: alphaTensor?.shape ?? [] });
   }
-  return { contents, specs, alphas };
+  return { contents, specs, components };
 }
 
 function planNotes(
@@ -172,13 +293,15 @@ function planNotes(
   source: ExtractPlan["alphaRuleSource"],
 ): string[] {
   const notes: string[] = [];
-  const assumedRule =
-    source === "assumed" ? ` and ${rule === "paper" ? "the paper's alpha rule (alpha stays)" : rule}` : "";
+  const assumed =
+    source === "assumed"
+      ? "unit 1 and the paper's alpha rule (alpha stays) are assumed"
+      : "unit 1 is assumed";
   if (Object.keys(metadata).length === 0) {
-    notes.push(`The file has no metadata: unit 1${assumedRule} are assumed.`);
+    notes.push(`The file has no metadata: ${assumed}.`);
   } else if (!dylora.isDylora) {
     notes.push(
-      `The file does not say that it is a DyLoRA: unit 1${assumedRule} are assumed. Prefixes of an ordinary LoRA were not trained to work alone.`,
+      `The file does not say that it is a DyLoRA: ${assumed}. Prefixes of an ordinary LoRA were not trained to work alone.`,
     );
   } else if (source === "trainer") {
     notes.push(`The file was trained with ${metadata.ss_network_module}: its alpha rule, ${rule}, is used.`);

@@ -55,7 +55,7 @@ function rankError(message: string, { unit, maxRank }: DyloraFacts): DyloraError
   const ranks = multiples(unit ?? 1, maxRank);
   const list = ranks.length <= 8 ? ranks.join(", ") : `${ranks.slice(0, 3).join(", ")}, … ${maxRank}`;
   return new DyloraError("E_RANK", message, {
-    note: `Nothing was written. The ranks of this file: ${list}.`,
+    note: `Nothing was written. Possible ranks: ${list}.`,
   });
 }
 

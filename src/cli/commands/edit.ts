@@ -36,7 +36,7 @@ const EDIT_OPTIONS = {
     group: "Edit",
     common: true,
     alsoCalled: ["from_json"],
-    description: "new values from a JSON object of texts; --set goes before it",
+    description: "new values from a JSON object of texts; --set wins over it",
     defaultText: "none",
   },
   remove: {
@@ -110,7 +110,7 @@ export const editCommand = defineCommand({
     const options = completeOptions({ command: "edit", table: EDIT_OPTIONS }, given, "E_USAGE");
     const file = positional[0] ?? "";
     const edit: MetadataEdit = {
-      set: { ...readSet(options.set), ...(options.setJson === null ? {} : await readJson(options.setJson)) },
+      set: { ...(options.setJson === null ? {} : await readJson(options.setJson)), ...readSet(options.set) },
       remove: options.remove,
     };
     const isEdit = Object.keys(edit.set ?? {}).length > 0 || options.remove.length > 0;

@@ -5,7 +5,8 @@ import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
 import { extract, planExtract, type RankSelection } from "../../surgery/index.js";
 import { defineCommand } from "../command.js";
-import { DTYPE_NAMES, extractDocument, extractText, planDocument, planText } from "../extract-output.js";
+import { DTYPE_OPTION } from "../dtype-option.js";
+import { extractDocument, extractText, planDocument, planText } from "../extract-output.js";
 import { formatBytes } from "../format.js";
 import { writeDocument } from "../json.js";
 import { ProgressLine } from "../progress-line.js";
@@ -42,7 +43,7 @@ const EXTRACT_OPTIONS = {
     min: 1,
     group: "Ranks",
     common: true,
-    description: "rank of the U-Net in every file; without --ranks, --unit or --all one file",
+    description: "rank of the U-Net's modules in every file",
   },
   te_rank: {
     type: "integer",
@@ -51,7 +52,8 @@ const EXTRACT_OPTIONS = {
     group: "Ranks",
     common: true,
     alsoCalled: ["text_encoder_rank"],
-    description: "the same for the text encoder; what has no rank follows --ranks or stays whole",
+    description:
+      "the same for the text encoders; what has no rank of its own follows --ranks, --unit or --all, or else keeps its full rank",
   },
   out: {
     type: "path",
@@ -73,16 +75,9 @@ const EXTRACT_OPTIONS = {
     defaultText: "what the file's metadata says",
   },
   dtype: {
-    type: "enum",
-    default: null,
-    values: Object.keys(DTYPE_NAMES) as (keyof typeof DTYPE_NAMES)[],
-    aliases: { float: "fp32", float32: "fp32", float16: "fp16", bfloat16: "bf16" },
-    placeholder: "type",
-    group: "Output",
-    common: true,
-    alsoCalled: ["save_precision", "precision"],
-    description: "type of the numbers; values that it cannot hold are refused",
-    defaultText: "the parent's, byte for byte",
+    ...DTYPE_OPTION,
+    description: "type of the factors; values that it cannot hold are refused",
+    defaultText: "that of the file, byte for byte",
   },
   name: {
     type: "text",
@@ -152,7 +147,7 @@ export const extractCommand = defineCommand({
           ...(options.teRank === null ? {} : { te: options.teRank }),
         },
         ...(options.name === null ? {} : { name: options.name }),
-        ...(options.dtype === null ? {} : { dtype: DTYPE_NAMES[options.dtype] }),
+        ...(options.dtype === null ? {} : { dtype: options.dtype }),
         ...(options.alphaRule === null ? {} : { alphaRule: options.alphaRule }),
       });
       if (options.dryRun) {

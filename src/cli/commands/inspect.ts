@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { basename } from "node:path";
 import type { OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
 import { type AdapterReport, type InspectOptions, inspectAdapter } from "../../surgery/index.js";
@@ -15,6 +17,13 @@ const INSPECT_OPTIONS = {
     common: true,
     description:
       "compute norms and the energy of every rank even where that takes long; --no-norms never does",
+  },
+  spectrum: {
+    type: "boolean",
+    default: false,
+    group: "Inspect",
+    common: true,
+    description: "compute singular values: which ranks are used, and what each is worth at best",
   },
   modules: {
     type: "boolean",
@@ -50,7 +59,7 @@ export const inspectCommand = defineCommand({
   command: "inspect",
   flagStyle: "kebab",
   positional: "<file...>",
-  positionalDescription: "LoRA files",
+  positionalDescription: "LoRA files, or a folder of them for a table",
   table: INSPECT_OPTIONS,
   details:
     "Only the header is read, except for norms: those of a file of moderate size are computed unasked.",
@@ -66,13 +75,23 @@ export const inspectCommand = defineCommand({
 
   async run({ positional, given }, context) {
     const shown = completeOptions({ command: "inspect", table: INSPECT_OPTIONS }, given, "E_USAGE");
-    const reports: AdapterReport[] = [];
+    const reports: object[] = [];
+    const folders: object[] = [];
     let status = 0;
     for (const path of positional) {
       try {
+        const folder = await folderOfFiles(path, context);
+        if (folder !== null) {
+          folders.push(folder);
+          continue;
+        }
         const report = await inspect(path, given.norms, shown.verifyHash, context);
-        if (!context.json) context.stdout.write(inspectText(report, shown, context.stdout));
-        reports.push(report);
+        const spectrum = shown.spectrum ? await readSpectrumOf(path, context) : null;
+        if (!context.json) {
+          context.stdout.write(inspectText(report, shown, context.stdout));
+          if (spectrum !== null) context.stdout.write(spectrum.text(shown.modules));
+        }
+        reports.push(spectrum === null ? report : { ...report, spectrum: spectrum.report });
       } catch (thrown) {
         const error = asDyloraError(thrown);
         // One file of many that cannot be read should not hide the others.
@@ -81,10 +100,52 @@ export const inspectCommand = defineCommand({
         status ||= error.exitCode;
       }
     }
-    if (context.json) writeDocument(context.stdout, { files: reports });
+    if (context.json) {
+      writeDocument(context.stdout, { files: reports, ...(folders.length === 0 ? {} : { folders }) });
+    }
     return status;
   },
 });
+
+// What only some calls need is loaded when it is needed: it takes as long as reading a header.
+
+/** The table of a folder that is no adapter itself, printed; null for anything else. */
+async function folderOfFiles(path: string, { json, stdout, signal }: CommandContext): Promise<object | null> {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return null;
+  const { inspectFolder } = await import("../../surgery/inspect-folder.js");
+  const report = await inspectFolder(path, { signal });
+  // PEFT and diffusers save an adapter as a folder; a folder without files is for `openAdapter` to complain about.
+  const isAdapter = report.files.some(({ path: file }) => ADAPTER_FILES.has(basename(file)));
+  if (isAdapter || report.files.length === 0) return null;
+  const { folderText } = await import("../inspect-folder-output.js");
+  if (!json) stdout.write(folderText(report, stdout));
+  return report;
+}
+
+/** What PEFT and diffusers call the file in an adapter's folder. */
+const ADAPTER_FILES: ReadonlySet<string> = new Set([
+  "adapter_model.safetensors",
+  "pytorch_lora_weights.safetensors",
+]);
+
+async function readSpectrumOf(path: string, { stdout, stderr, signal }: CommandContext) {
+  const { openAdapter } = await import("../../adapter/index.js");
+  const { readSpectrum } = await import("../../surgery/spectrum.js");
+  const { spectrumText } = await import("../spectrum-output.js");
+  const line = new ProgressLine(stderr);
+  const adapter = await openAdapter(path, { foreign: "keep" });
+  try {
+    const report = await readSpectrum(adapter, {
+      signal,
+      onProgress: ({ doneModules, totalModules }) =>
+        line.update(`singular values  ${doneModules}/${totalModules} modules`),
+    });
+    return { report, text: (modules: boolean) => spectrumText(report, modules, stdout) };
+  } finally {
+    line.clear();
+    await adapter.close();
+  }
+}
 
 /** Products of numbers that are multiplied within about a second. */
 const QUICK_PRODUCTS = 3e8;

@@ -1,0 +1,256 @@
+/** Carries out a conversion: bytes are copied, names and metadata written anew. */
+import { mkdir, open, readdir, realpath, stat } from "node:fs/promises";
+import { dirname, join, relative, sep } from "node:path";
+import { COMPONENTS, type WrittenDialect } from "../adapter/index.js";
+import { PEFT_CONFIG, PEFT_WEIGHTS } from "../adapter/peft-folder.js";
+import { DyloraError } from "../errors.js";
+import { existsError, throwIfAborted, writeError, writeFileAtomic } from "../io/index.js";
+import {
+  buildHeader,
+  computeModelHash,
+  layoutData,
+  MODEL_HASH_KEY,
+  type SafetensorsFile,
+  type TensorSource,
+  type WriteResult,
+  writeSafetensors,
+} from "../safetensors/index.js";
+import type { ConvertPart } from "./convert-parts.js";
+import type { ConvertPlan } from "./convert-plan.js";
+import type { UnmappedItem } from "./convert-source.js";
+import { AtomicFolder } from "./merge-folder.js";
+import { checkOutput } from "./merge-output.js";
+
+export interface RunConvertOptions {
+  /** Replace an existing file, or an existing folder that holds nothing but an adapter of PEFT's. Default false. */
+  readonly overwrite?: boolean;
+  /** Called after each tensor. */
+  readonly onProgress?: (progress: { readonly doneBytes: number; readonly totalBytes: number }) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface ConvertReport {
+  readonly source: { readonly path: string; readonly dialect: WrittenDialect };
+  readonly to: WrittenDialect;
+  /** As it was given. */
+  readonly path: string;
+  readonly mappedModules: number;
+  /** Carried over under their own names. */
+  readonly unmapped: readonly Pick<UnmappedItem, "name" | "reason">[];
+  readonly isReturn: boolean;
+  readonly notes: readonly string[];
+  readonly outputs: readonly {
+    readonly path: string;
+    readonly sizeBytes: number;
+    readonly dataSha256: string;
+  }[];
+  readonly elapsedMs: number;
+}
+
+/**
+ * Converts an adapter as planned. The output appears, whole and on the disk, at the end; a folder of PEFT's in one step.
+ *
+ * Numbers stay as they are, byte for byte, a few megabytes at a time in memory.
+ *
+ * @throws {DyloraError} `E_INCOMPATIBLE` for names that the other dialect does not have, unless they are kept;
+ *   `E_EXISTS`, `E_WRITE`, `E_READ`, `E_INTERRUPTED`
+ */
+export async function convert(plan: ConvertPlan, options: RunConvertOptions = {}): Promise<ConvertReport> {
+  const startMs = performance.now();
+  const { source, to, path, parts } = plan;
+  if (plan.unmapped.length > 0 && !plan.keepUnknown) throw unmappedError(plan);
+  await checkTarget(plan, options.overwrite ?? false);
+  throwIfAborted(options.signal, `convert ${source.path}`);
+  const state = await examineSource(plan);
+  const outputs: WriteResult[] = [];
+  if (to === "peft") {
+    const folder = await AtomicFolder.create(path, { overwrite: options.overwrite ?? false });
+    try {
+      await makeFolders(folder.tempPath, path, parts);
+      for (const part of parts) {
+        const result = await writePart(plan, part, moved(part.path, path, folder.tempPath), state, options);
+        outputs.push({ ...result, path: part.path });
+        if (part.config !== null) {
+          await writeFileAtomic(moved(part.config.path, path, folder.tempPath), part.config.text);
+        }
+      }
+      throwIfAborted(options.signal, `convert ${source.path}`);
+      await folder.publish();
+    } catch (error) {
+      await folder.discard();
+      throw error;
+    }
+  } else {
+    for (const part of parts) outputs.push(await writePart(plan, part, part.path, state, options));
+  }
+  return {
+    source: { path: source.path, dialect: source.dialect as WrittenDialect },
+    to,
+    path,
+    mappedModules: plan.mappedModules,
+    unmapped: plan.unmapped.map(({ name, reason }) => ({ name, reason })),
+    isReturn: plan.isReturn,
+    notes: [...plan.notes, ...state.notes],
+    outputs: outputs.map(({ path: written, sizeBytes, dataSha256 }) => ({
+      path: written,
+      sizeBytes,
+      dataSha256,
+    })),
+    elapsedMs: performance.now() - startMs,
+  };
+}
+
+/** What only reading the source shows. */
+interface SourceState {
+  /** False: it was changed since it was converted, and recorded hashes no longer hold. */
+  readonly isUnchanged: boolean;
+  readonly notes: readonly string[];
+}
+
+async function examineSource({ source, to, parts, isReturn }: ConvertPlan): Promise<SourceState> {
+  const notes: string[] = [];
+  let isUnchanged = true;
+  if (parts.some(({ hashes }) => hashes === "restore")) {
+    for (const { file } of source.parts) {
+      const stated = file.header.metadata?.[MODEL_HASH_KEY];
+      isUnchanged &&= stated !== undefined && stated === (await computeModelHash(file));
+    }
+    if (!isUnchanged)
+      notes.push("The file was changed after it was converted: its hashes are computed anew.");
+  }
+  if (!isReturn && source.dialect !== to) {
+    const canonical = await Promise.all(source.parts.map(({ file }) => isCanonical(file)));
+    if (canonical.includes(false)) {
+      notes.push(
+        "The file's header is not in the form that safetensors writes: converting back gives the same tensors and metadata, with the header in that form.",
+      );
+    }
+  }
+  return { isUnchanged, notes };
+}
+
+/** Whether writing the file's tensors and metadata again gives the same header. */
+async function isCanonical({ path, header }: SafetensorsFile): Promise<boolean> {
+  const expected = buildHeader(layoutData([...header.tensors.values()]), header.metadata);
+  if (expected.length !== header.dataStartBytes) return false;
+  await using handle = await open(path, "r");
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(expected.length), 0, expected.length, 0);
+  return bytesRead === expected.length && buffer.equals(expected);
+}
+
+async function writePart(
+  { source, parts }: ConvertPlan,
+  part: ConvertPart,
+  targetPath: string,
+  { isUnchanged }: SourceState,
+  options: RunConvertOptions,
+): Promise<WriteResult> {
+  const doneBefore = parts
+    .slice(0, parts.indexOf(part))
+    .reduce((sum, { layout }) => sum + layout.dataBytes, 0);
+  const totalBytes = parts.reduce((sum, { layout }) => sum + layout.dataBytes, 0);
+  const sources = part.layout.tensors.map(({ name, dtype, shape }): TensorSource => {
+    const content = part.contents.get(name)!;
+    return {
+      name,
+      dtype,
+      shape,
+      data: () => (typeof content === "string" ? source.file.stream(content) : content),
+    };
+  });
+  const keepsHashes = part.hashes === "none" || (part.hashes === "restore" && isUnchanged);
+  return writeSafetensors(targetPath, sources, {
+    metadata: part.metadata,
+    hashes: !keepsHashes,
+    overwrite: options.overwrite ?? false,
+    onProgress: ({ doneBytes }) => options.onProgress?.({ doneBytes: doneBefore + doneBytes, totalBytes }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+}
+
+async function makeFolders(tempPath: string, path: string, parts: readonly ConvertPart[]): Promise<void> {
+  for (const part of parts) {
+    const folder = dirname(moved(part.path, path, tempPath));
+    await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
+      throw writeError(path, cause);
+    });
+  }
+}
+
+/** The place of a file of the output while the folder has its temporary name. */
+function moved(filePath: string, folderPath: string, tempPath: string): string {
+  return join(tempPath, relative(folderPath, filePath));
+}
+
+async function checkTarget({ source, to, path }: ConvertPlan, overwrite: boolean): Promise<void> {
+  const inputs = source.parts.flatMap(({ file, config }) => [
+    file.path,
+    ...(config === null ? [] : [config.path]),
+  ]);
+  if (to !== "peft") return checkOutput(`convert ${source.path}`, path, inputs, overwrite);
+  const stats = await stat(path).catch(() => null);
+  if (stats === null) return;
+  if (!stats.isDirectory()) {
+    throw new DyloraError(
+      "E_EXISTS",
+      `convert ${source.path}: ${path} is a file, and PEFT's adapters are folders`,
+      {
+        note: "It was not touched. Choose the name of a folder.",
+      },
+    );
+  }
+  const target = await realpath(path);
+  for (const input of inputs) {
+    if (!(await realpath(input)).startsWith(target + sep)) continue;
+    throw new DyloraError(
+      "E_EXISTS",
+      `convert ${source.path}: it is in the folder that would be written, ${path}`,
+      {
+        note: "Nothing was written. Choose another folder.",
+      },
+    );
+  }
+  if (!overwrite) throw existsError(path);
+  const foreign = await foreignEntries(path);
+  if (foreign.length > 0) {
+    const some = foreign.slice(0, 3).join(", ") + (foreign.length > 3 ? ", …" : "");
+    throw new DyloraError(
+      "E_EXISTS",
+      `convert ${source.path}: the folder ${path} holds more than an adapter of PEFT's (${some})`,
+      {
+        note: "It was not touched: --force would remove those files. Choose another folder, or move them away.",
+      },
+    );
+  }
+}
+
+/** What is in a folder besides the files of an adapter of PEFT's. */
+async function foreignEntries(path: string, isComponent = false): Promise<string[]> {
+  const foreign: string[] = [];
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    const isAdapterFile = entry.isFile() && [PEFT_WEIGHTS, PEFT_CONFIG].includes(entry.name);
+    if (isAdapterFile) continue;
+    const isFolder =
+      !isComponent && entry.isDirectory() && (COMPONENTS as readonly string[]).includes(entry.name);
+    if (!isFolder) foreign.push(entry.name);
+    else
+      for (const name of await foreignEntries(join(path, entry.name), true))
+        foreign.push(join(entry.name, name));
+  }
+  return foreign;
+}
+
+/** How many names an error spells out. */
+const NAMED_ITEMS = 20;
+
+function unmappedError({ source, to, unmapped, mappedModules }: ConvertPlan): DyloraError {
+  const named = unmapped.slice(0, NAMED_ITEMS).map(({ name, reason }) => `${name} (${reason})`);
+  const more = unmapped.length > NAMED_ITEMS ? `; and ${unmapped.length - NAMED_ITEMS} more` : "";
+  return new DyloraError(
+    "E_INCOMPATIBLE",
+    `convert ${source.path}: ${unmapped.length} of ${unmapped.length + mappedModules} modules have no name in ${to}'s dialect: ${named.join("; ")}${more}`,
+    {
+      note: "Nothing was written. --keep-unknown carries them over under the names they have; --dry-run --json lists them all.",
+    },
+  );
+}
