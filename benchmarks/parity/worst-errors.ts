@@ -28,8 +28,8 @@ export class WorstErrors {
     const error = relativeError(ours, reference);
     const worst = this.worst[kind];
     worst.compared++;
-    // Not "error > worst": a NaN must win.
-    if (!(error <= worst.error)) Object.assign(worst, { error, at });
+    // Not "error > worst": a NaN must win, and stay.
+    if (!Number.isNaN(worst.error) && !(error <= worst.error)) Object.assign(worst, { error, at });
   }
 
   within(factor: number): boolean {
@@ -45,7 +45,7 @@ function relativeError(ours: Float32Array, reference: Float32Array): number {
     difference += (ours[index]! - expected) ** 2;
     size += expected ** 2;
   }
-  return Math.sqrt(difference / size);
+  return difference === 0 ? 0 : Math.sqrt(difference / size);
 }
 
 function rootMeanSquare(values: Float32Array): number {

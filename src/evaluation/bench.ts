@@ -14,6 +14,7 @@ import {
 import { Conditioning, requireVae, resolutionMultiple } from "../denoiser/conditioning.js";
 import { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
+import { DyloraError } from "../errors.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
 import type { PredictionType } from "../models/config.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
@@ -91,7 +92,11 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
     });
     const total = heldOut.samples.length;
     const measure = (task: string, modules: readonly ActiveModule[]) =>
-      heldOut.losses(denoiser, modules, { signal, onProgress: (done) => onProgress({ task, done, total }) });
+      heldOut
+        .losses(denoiser, modules, { signal, onProgress: (done) => onProgress({ task, done, total }) })
+        .catch((error: unknown) => {
+          throw named(error, task);
+        });
 
     const comparison = new PairedComparison(
       heldOut.samples.map(({ image }) => image),
@@ -128,6 +133,13 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
     await conditioning.release();
     await denoiser.release();
   }
+}
+
+/** Says which file, at which rank, an error belongs to. */
+function named(error: unknown, task: string): unknown {
+  if (!(error instanceof DyloraError) || error.code !== "E_DIVERGED") return error;
+  const { code, message, note, cause } = error;
+  return new DyloraError(code, `bench: ${task}: ${message}`, { ...(note && { note }), cause });
 }
 
 /** One active module for every target, whether the file has it or not. */

@@ -84,7 +84,7 @@ class StepLoop {
   async run(): Promise<TrainResult> {
     const { config, totalSteps, batches } = this.#run;
     const progress = this.#progress;
-    await this.#warmUp();
+    if (progress.step < totalSteps) await this.#warmUp();
     this.#hooks.onEvent(
       startEvent(this.#run, this.#context.resumedFromStep, this.#context.estimatedPeakBytes),
     );

@@ -86,6 +86,34 @@ describe("dylora extract", () => {
     expect(planned.outputs.map(facts)).toEqual(written.outputs.map(facts));
   });
 
+  test("ranks of components, another type, names, no hashes", async () => {
+    const cwd = await folderWithDylora();
+    const args = ["--unet-rank", "8", "--te-rank", "4", "--skip-hashes", "--dtype", "bf16"];
+    const { status, stdout, stderr } = await extractIn(cwd, ...args);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const [head, titles, row] = stdout.trimEnd().split("\n");
+    expect(head).toContain("alpha rule paper (from its metadata), written as BF16");
+    expect(titles).toMatch(/^ *rank +alpha +file +size$/);
+    expect(
+      row!
+        .trim()
+        .split(/\s{2,}/)
+        .slice(0, 3),
+    ).toEqual(["unet 8, te 4", "4", "cat-unet8-te4.safetensors"]);
+    await using copy = await openAdapter(path.join(cwd, "cat-unet8-te4.safetensors"));
+    for (const { component, rank, down } of copy.modules) {
+      expect([rank, down.dtype]).toEqual([component === "unet" ? 8 : 4, "BF16"]);
+    }
+    expect(copy.metadata).not.toHaveProperty("sshs_model_hash");
+
+    const named = ["--ranks", "2,4", "--te-rank", "2", "--name", "{stem}-{unet}", "--json"];
+    const { outputs } = JSON.parse((await extractIn(cwd, ...named)).stdout);
+    expect(outputs).toMatchObject([
+      { rank: 2, componentRanks: { unet: 2, te: 2 }, path: path.join(cwd, "cat-2.safetensors") },
+      { rank: 4, componentRanks: { unet: 4, te: 2 }, path: path.join(cwd, "cat-4.safetensors") },
+    ]);
+  });
+
   test("files that exist stay unless --force is given", async () => {
     const cwd = await folderWithDylora();
     await writeFile(path.join(cwd, "cat-r2.safetensors"), "mine");
@@ -111,6 +139,17 @@ describe("what it refuses, each with its exit code and nothing written", () => {
       2,
       'error[E_USAGE]: extract: --alpha-rule expects one of paper, sd-scripts, lycoris, keep, found "papr"',
     ],
+    [
+      ["--all", "--unet-rank", "2", "--te-rank", "2"],
+      2,
+      "error[E_USAGE]: extract cat.safetensors: every component has a rank of its own already",
+    ],
+    [
+      ["--all", "--name", "{stem}"],
+      2,
+      "error[E_USAGE]: extract cat.safetensors: more than one of the 4 files would be called cat",
+    ],
+    [["--ranks", "2", "--name", "../{stem}"], 2, "error[E_USAGE]: extract cat.safetensors: the name pattern"],
     [["--rank", "4"], 2, "error[E_USAGE]: extract: unknown option --rank\n  note: Did you mean --ranks?"],
   ])("%j", async (args, status, stderr) => {
     const cwd = await folderWithDylora();

@@ -34,7 +34,9 @@ export function productOf(factors: { down: Values; upT: Values }, rank: number):
 }
 
 export function norm(a: Values): number {
-  return Math.sqrt(a.reduce((sum: number, value) => sum + value * value, 0));
+  let squares = 0;
+  for (const value of a) squares += value * value;
+  return Math.sqrt(squares);
 }
 
 /** `‖a - b‖ / ‖b‖` */
@@ -60,5 +62,8 @@ export function tailNorm(singularValues: Float64Array, rank: number): number {
  * @see the literals of the tests that use it
  */
 export function formulaMatrix(elements: number, k: number): Float64Array {
-  return Float64Array.from({ length: elements }, (_, i) => (((7 * i * i + 13 * i * k + 5 * k * k) % 101) - 50) / 64);
+  return Float64Array.from(
+    { length: elements },
+    (_, i) => (((7 * i * i + 13 * i * k + 5 * k * k) % 101) - 50) / 64,
+  );
 }

@@ -2,8 +2,14 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { LoraModule } from "../../src/adapter/index.js";
-import { type CheckpointConfigs, originalWeightShapes } from "../../src/models/checkpoint/index.js";
-import { loraTargets } from "../../src/models/lora-targets.js";
+import {
+  type CheckpointConfigs,
+  clipOriginalNames,
+  originalWeightShapes,
+} from "../../src/models/checkpoint/index.js";
+import { type LoraTarget, loraTargets } from "../../src/models/lora-targets.js";
+import { SDXL_TEXT, SDXL_TEXT_2, SDXL_UNET } from "../../src/models/reference-configs.js";
+import { unetModules } from "../../src/models/structure/unet.js";
 import { clipWeightShapes, unetWeightShapes, type WeightShapes } from "../../src/models/weight-shapes.js";
 import { encodeFromFloat32, type WritableDtype, writeSafetensors } from "../../src/safetensors/index.js";
 import { type RandomModule, randomValues } from "./random-adapter.js";
@@ -89,4 +95,83 @@ export function modulesForModel(
       outFeatures,
     }),
   );
+}
+
+/** SDXL's structure with small widths. It is never run. */
+const SDXL_TINY = {
+  unet: {
+    ...SDXL_UNET,
+    blockOutChannels: [8, 12, 16],
+    crossAttentionDim: 20,
+    timeEmbedDim: 24,
+    normNumGroups: 4,
+  },
+  texts: [
+    { ...SDXL_TEXT, hiddenSize: 8, intermediateSize: 16, vocabSize: 30 },
+    { ...SDXL_TEXT_2, hiddenSize: 12, intermediateSize: 24, vocabSize: 30 },
+  ],
+} as const;
+
+/** An SDXL model in one file, with Stability AI's names. */
+export function writeRandomSdxl(path: string, dtype: WritableDtype = "F32"): Promise<string> {
+  const { unet, texts } = SDXL_TINY;
+  const shapes = new Map<string, readonly number[]>([
+    ["first_stage_model.decoder.conv_in.weight", [8, 4, 3, 3]],
+  ]);
+  for (const { path: module, originalPath, weightShape, hasBias } of unetModules(unet)) {
+    const name = `model.diffusion_model.${originalPath}`;
+    shapes.set(`${name}.weight`, weightShape);
+    if (hasBias) shapes.set(`${name}.bias`, [weightShape[0]!]);
+    if (module === "conv_in") shapes.set("model.diffusion_model.label_emb.0.0.weight", [24, 28]);
+  }
+  for (const [name, shape] of clipWeightShapes(texts[0])) {
+    shapes.set(`conditioner.embedders.0.transformer.${name}`, shape);
+  }
+  const second = clipWeightShapes(texts[1]);
+  for (const [name, original] of clipOriginalNames(texts[1], "sd2")) {
+    const [rows, ...rest] = second.get(name)!;
+    const originalName = original.name.replace("cond_stage_model.model.", "conditioner.embedders.1.model.");
+    shapes.set(originalName, [rows! * (original.rows?.count ?? 1), ...rest]);
+  }
+  return writeWeights(path, shapes, dtype, null);
+}
+
+/** The same as a diffusers folder, with other weights. */
+export async function writeRandomSdxlDiffusers(
+  folder: string,
+  dtype: WritableDtype = "F32",
+): Promise<string> {
+  const { unet, texts } = SDXL_TINY;
+  await writeJson(folder, "model_index.json", { _class_name: "StableDiffusionXLPipeline" });
+  const parts = [
+    ["unet", "diffusion_pytorch_model", unetWeightShapes(unet)],
+    ["text_encoder", "model", clipWeightShapes(texts[0])],
+    ["text_encoder_2", "model", clipWeightShapes(texts[1])],
+  ] as const;
+  for (const [part, stem, shapes] of parts) {
+    await writeJson(join(folder, part), "config.json", {});
+    await writeWeights(join(folder, part, `${stem}.safetensors`), shapes, dtype, { format: "pt" });
+  }
+  return folder;
+}
+
+/** A LoRA module for every target of the small SDXL, under kohya's usual names for it or under the rarer flat ones. */
+export function modulesForSdxl(rank: number, naming: "usual" | "flat" = "usual"): RandomModule[] {
+  const { unet, texts } = SDXL_TINY;
+  const originals = new Map(unetModules(unet).map(({ path, originalPath }) => [path, originalPath]));
+  const module = (target: LoraTarget, name: string): RandomModule => {
+    const { kind, inFeatures, outFeatures } = target;
+    return { name, kind, rank, inFeatures, outFeatures };
+  };
+  const ofText = (index: 0 | 1) =>
+    loraTargets({ unet, textEncoder: texts[index] }, { textEncoderOnly: true }).map((target) =>
+      module(target, target.name.replace(/^lora_te_/, `lora_te${index + 1}_`)),
+    );
+  const ofUnet = loraTargets({ unet, textEncoder: texts[0] }, { unetOnly: true, convDim: true }).map(
+    (target) => {
+      const usual = `lora_unet_${originals.get(target.path)!.replaceAll(".", "_")}`;
+      return module(target, naming === "usual" ? usual : target.name);
+    },
+  );
+  return [...ofUnet, ...ofText(0), ...ofText(1)];
 }
