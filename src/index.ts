@@ -19,7 +19,13 @@ export {
 } from "./adapter/index.js";
 export { DyloraError, ERROR_EXIT_CODES, type ErrorCode } from "./errors.js";
 export { bench } from "./evaluation/bench.js";
-export type { BenchHooks, BenchOptions, BenchReport, FileResult, RankResult } from "./evaluation/bench-types.js";
+export type {
+  BenchHooks,
+  BenchOptions,
+  BenchReport,
+  FileResult,
+  RankResult,
+} from "./evaluation/bench-types.js";
 export { PairedComparison, recommendRank } from "./evaluation/statistics.js";
 export { type Checkpoint, openCheckpoint } from "./models/checkpoint/index.js";
 export { type LoraTarget, loraTargets } from "./models/lora-targets.js";

@@ -50,7 +50,11 @@ test("--version prints the version and nothing else", async () => {
 describe("usage errors", () => {
   test.each<[string[], string, string]>([
     [["trian"], "unknown command trian", "Did you mean `dylora train`?"],
-    [["qqqqqq"], "unknown command qqqqqq", "Commands: train, resume, extract, inspect, convert, bench, doctor."],
+    [
+      ["qqqqqq"],
+      "unknown command qqqqqq",
+      "Commands: train, resume, extract, inspect, convert, bench, doctor.",
+    ],
     [["--network_dim", "4"], "unknown option --network_dim", "Options follow the command"],
     [["train", "--rank", "4"], "train: unknown option --rank", "Did you mean --network_dim?"],
     [["train", "--network-dimm=4"], "train: unknown option --network-dimm", "Did you mean --network_dim?"],
