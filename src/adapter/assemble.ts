@@ -100,6 +100,7 @@ function assembleModule(name: string, parts: Parts, subject: string): ModuleWith
   return {
     name,
     component,
+    path: null,
     kind,
     rank: rank!,
     inFeatures: inFeatures!,

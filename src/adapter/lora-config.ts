@@ -70,8 +70,8 @@ export class LoraConfig {
 /** The fields for these modules: the commonest rank and alpha, and patterns with whole paths for the others. */
 export function buildLoraConfig(modules: readonly ConfiguredModule[]): LoraConfigFields {
   const sorted = [...modules].sort((a, b) => (a.path < b.path ? -1 : 1));
-  const rank = commonest(sorted.map((module) => module.rank));
-  const alpha = commonest(sorted.map((module) => module.alpha));
+  const rank = commonest(sorted.map((module) => module.rank)) ?? DEFAULTS.r;
+  const alpha = commonest(sorted.map((module) => module.alpha)) ?? DEFAULTS.lora_alpha;
   const pattern = (field: "rank" | "alpha", usual: number) =>
     Object.fromEntries(
       sorted.filter((module) => module[field] !== usual).map((module) => [module.path, module[field]]),
@@ -97,11 +97,11 @@ function sortKeys(value: unknown): unknown {
 }
 
 /** Of equally common values the smallest, so that the order of the modules does not matter. */
-function commonest(values: readonly number[]): number {
+function commonest(values: readonly number[]): number | undefined {
   const counts = new Map<number, number>();
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   const ranked = [...counts].sort(([a, countA], [b, countB]) => countB - countA || a - b);
-  return ranked[0]![0];
+  return ranked[0]?.[0];
 }
 
 function numberField(

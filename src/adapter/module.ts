@@ -22,6 +22,11 @@ export interface LoraModule {
    */
   readonly name: string;
   readonly component: Component;
+  /**
+   * Inside its component, as diffusers and transformers name it (`mid_block.attentions.0.proj_in`), where the dialect has such
+   * names. Null in kohya's: `module-names.ts` knows.
+   */
+  readonly path: string | null;
   readonly kind: ModuleKind;
   readonly rank: number;
   /** The strength is alpha / rank. `rank` where the file has none. */

@@ -66,6 +66,7 @@ function resolve(
     modules: located.map(({ module, modulePath, known }) => ({
       ...module,
       name: known === null ? module.name : kohyaNameOf(known, namingOf(family)),
+      path: modulePath,
       alpha: alphaOf(module, modulePath, configs, path),
     })),
     foreignModules,

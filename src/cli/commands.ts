@@ -28,11 +28,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: async () => erase((await import("./commands/inspect.js")).inspectCommand),
   },
   resize: {
-    summary: "Cut a LoRA down to lower ranks, an energy or a file size, by its singular values.",
+    summary: "Cut a LoRA down to lower ranks, or to a file size.",
     load: async () => erase((await import("./commands/resize.js")).resizeCommand),
   },
   nest: {
-    summary: "Turn an ordinary LoRA into a nested one that ranks can be extracted from.",
+    summary: "Order a LoRA's components so that any lower rank can be extracted.",
     load: async () => erase((await import("./commands/nest.js")).nestCommand),
   },
   compare: {

@@ -48,7 +48,8 @@ export async function openBenchAdapter(
     const { down, upT } = await readFactors(adapter.file, module);
     factors.push({ target, maxRank: module.rank, alpha: module.alpha, down, up: upT });
   }
-  const plan = planExtract(adapter, measuredRanks(adapter, ranks));
+  const wanted = selectRanks(measuredRanks(adapter, ranks), adapter.dylora, `bench ${path}`);
+  const plan = planExtract(adapter, { ranks: wanted });
   const sizes = new Map(plan.outputs.map(({ rank, sizeBytes }) => [rank, sizeBytes]));
   return {
     path,

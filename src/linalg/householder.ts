@@ -1,6 +1,6 @@
 /** LQ decomposition by Householder reflections: slower than by Cholesky, and indifferent to how ill the matrix is conditioned. */
-import { address, kernels, LANES, roundUp, rowStride, workspace } from "./kernels.js";
-import type { Values } from "./matrix.js";
+import { address, kernels, LANES, loadNumbers, roundUp, rowStride, workspace } from "./kernels.js";
+import type { InputValues } from "./matrix.js";
 
 /** `X = L Q` with `m = min(rows, N)`. */
 export interface LqDecomposition {
@@ -15,14 +15,17 @@ export interface LqDecomposition {
  * @param x - `[rows, N]`
  * @param withQ - whether Q is needed; without it the work is half
  */
-export function lqDecomposition(x: Values, rows: number, withQ: boolean): LqDecomposition {
+export function lqDecomposition(x: InputValues, rows: number, withQ: boolean): LqDecomposition {
   const columns = x.length / rows;
   const innerRank = Math.min(rows, columns);
   const stride = rowStride(columns);
   const qStart = rows * stride;
-  const memory = workspace(withQ ? qStart + innerRank * stride : qStart);
-  memory.fill(0, 0, qStart);
-  for (let i = 0; i < rows; i++) memory.set(x.subarray(i * columns, (i + 1) * columns), i * stride);
+  const scratch = withQ ? qStart + innerRank * stride : qStart;
+  const memory = workspace(scratch + stride);
+  for (let i = 0; i < rows; i++) {
+    loadNumbers(x, i * columns, columns, i * stride, scratch);
+    memory.fill(0, i * stride + columns, (i + 1) * stride);
+  }
 
   const l = new Float64Array(rows * innerRank);
   const betas = new Float64Array(innerRank);

@@ -1,6 +1,13 @@
 /** Linear algebra of long, thin matrices and of small square ones, in float64. Knows nothing of adapters and files. */
 export { type LqDecomposition, lqDecomposition } from "./householder.js";
-export { frobeniusNorm, transposed, type Values } from "./matrix.js";
+export {
+  frobeniusNorm,
+  HalfFloats,
+  type InputValues,
+  transposed,
+  transposedHalves,
+  type Values,
+} from "./matrix.js";
 export {
   type LowRankFactors,
   ProductSvd,

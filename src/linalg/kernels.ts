@@ -7,6 +7,8 @@
  * All kernels work on one memory, the workspace: whoever calls them lays out matrices in it from address 0, and what it held
  * before is lost. Rows are `rowStride` apart; lengths are in elements and multiples of `LANES`, which zeros fill up.
  */
+import { expandHalves, roundToHalves } from "./half-floats.js";
+import type { InputValues } from "./matrix.js";
 import {
   advance,
   type Code,
@@ -308,7 +310,9 @@ type KernelName =
   | "reflectRows"
   | "reflectColumns"
   | "rotateRows"
-  | "eliminateRows";
+  | "eliminateRows"
+  | "expandHalves"
+  | "roundToHalves";
 const memory = createMemory(PAGE_BYTES);
 
 /** Addresses are in bytes: 8 times the index in the workspace. */
@@ -320,11 +324,14 @@ export const kernels = instantiate(
     reflectColumns: reflectColumns(),
     rotateRows: rotateRows(),
     eliminateRows: eliminateRows(),
+    expandHalves: expandHalves(),
+    roundToHalves: roundToHalves(),
   },
   memory,
 ) as Record<KernelName, Kernel>;
 
 let values = new Float64Array(memory.buffer);
+let halves = new Uint16Array(memory.buffer);
 
 /** The workspace, with room for this many float64. It holds whatever was left in it. */
 export function workspace(elements: number): Float64Array {
@@ -332,6 +339,7 @@ export function workspace(elements: number): Float64Array {
   if (missingBytes > 0) {
     memory.grow(Math.ceil(missingBytes / PAGE_BYTES));
     values = new Float64Array(memory.buffer);
+    halves = new Uint16Array(memory.buffer);
   }
   return values;
 }
@@ -339,4 +347,37 @@ export function workspace(elements: number): Float64Array {
 /** Address of an element of the workspace, in bytes. */
 export function address(index: number): number {
   return index * ELEMENT_BYTES;
+}
+
+const HALF_BYTES = 2;
+/** `expandHalves` and `roundToHalves` take four numbers at a time. */
+const HALVES_STEP = 4;
+
+/**
+ * Copies elements `[begin, begin + count)` into the workspace at `at`, as float64. Up to three more elements behind them are
+ * overwritten.
+ *
+ * @param scratch - index of `count / 4` free elements in the workspace, and one more
+ */
+export function loadNumbers(x: InputValues, begin: number, count: number, at: number, scratch: number): void {
+  if (x instanceof Float32Array || x instanceof Float64Array) {
+    values.set(x.subarray(begin, begin + count), at);
+    return;
+  }
+  halves.set(x.codes.subarray(begin, begin + count), address(scratch) / HALF_BYTES);
+  const end = address(scratch) + roundUp(count, HALVES_STEP) * HALF_BYTES;
+  kernels.expandHalves(address(scratch), end, address(at));
+}
+
+/** Rounds `count` elements of the workspace at `at` to half precision. Parameters as in `loadNumbers`. */
+export function storeHalves(
+  target: Uint16Array,
+  begin: number,
+  count: number,
+  at: number,
+  scratch: number,
+): void {
+  kernels.roundToHalves(address(at), address(at + roundUp(count, HALVES_STEP)), address(scratch));
+  const from = address(scratch) / HALF_BYTES;
+  target.set(halves.subarray(from, from + count), begin);
 }

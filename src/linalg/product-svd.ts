@@ -14,17 +14,17 @@
  * Householder reflections, with Q_d in place of `down`.
  */
 import { lqDecomposition } from "./householder.js";
-import { frobeniusNorm, transposed, type Values } from "./matrix.js";
-import { combineRows, combineRowsToFloat32, gramMatrix } from "./strips.js";
+import { frobeniusNorm, type InputValues, transposed, transposedHalves } from "./matrix.js";
+import { combineRows, combineRowsToFloat32, combineRowsToHalves, gramMatrix } from "./strips.js";
 import { smallSvd } from "./svd.js";
 import { cholesky, invertLower } from "./triangular.js";
 
 /** Axes: `R` rank, `I` input features times kernel elements, `O` output features. */
 export interface LowRankFactors {
   /** `[R, I]` */
-  readonly down: Values;
+  readonly down: InputValues;
   /** `[R, O]`: the transposed up factor. */
-  readonly upT: Values;
+  readonly upT: InputValues;
 }
 
 /** Factors of rank `k`: `down` `[k, I]`, `upT` `[k, O]`. */
@@ -73,11 +73,30 @@ export class ProductSvd {
    */
   truncate(rank: number): TruncatedFactors {
     const { down, upT, inner } = this.#reduced;
+    const { count, left, right } = this.#coefficients(rank);
+    const resultOf = (x: InputValues) => new Float32Array(rank * (x.length / inner));
+    // Components of the value zero stay zero.
+    const [downResult, upResult] = [resultOf(down), resultOf(upT)];
+    downResult.set(combineRowsToFloat32(right, count, down, inner));
+    upResult.set(combineRowsToFloat32(left, count, upT, inner));
+    return { down: downResult, upT: upResult };
+  }
+
+  /** The same in half precision, as a file has it: `down` `[k, I]`, `up` `[O, k]`. */
+  truncateToHalves(rank: number): { readonly down: Uint16Array; readonly up: Uint16Array } {
+    const { down, upT, inner } = this.#reduced;
+    const { count, left, right } = this.#coefficients(rank);
+    const outputs = upT.length / inner;
+    const [downResult, upResult] = [down, upT].map((x) => new Uint16Array(rank * (x.length / inner)));
+    downResult!.set(combineRowsToHalves(right, count, down, inner).codes);
+    upResult!.set(combineRowsToHalves(left, count, upT, inner).codes);
+    return { down: downResult!, up: transposedHalves(upResult!, rank, outputs) };
+  }
+
+  #coefficients(rank: number): { count: number; left: Float64Array; right: Float64Array } {
     const count = Math.min(rank, this.numericalRank);
     const roots = this.singularValues.subarray(0, count).map(Math.sqrt);
-    const left = combineRowsToFloat32(this.#leftCoefficients(roots), count, upT, inner);
-    const right = combineRowsToFloat32(this.#rightCoefficients(roots), count, down, inner);
-    return { down: withZeroRows(right, rank, down, inner), upT: withZeroRows(left, rank, upT, inner) };
+    return { count, left: this.#leftCoefficients(roots), right: this.#rightCoefficients(roots) };
   }
 
   /** Orthonormal left singular vectors of the first `count` values, which must not be zero: `[count, O]`. */
@@ -149,9 +168,9 @@ export function productNorm({ down, upT }: LowRankFactors, rank: number): number
 /** A product with `down` well conditioned. */
 interface ReducedProduct {
   /** `[inner, I]` */
-  readonly down: Values;
+  readonly down: InputValues;
   /** `[inner, O]` */
-  readonly upT: Values;
+  readonly upT: InputValues;
   readonly inner: number;
   /** Of `down = L Q`; null where the rows of `down` are orthonormal. */
   readonly triangle: Triangle | null;
@@ -181,7 +200,7 @@ function coreMatrix({ upT, inner, triangle }: ReducedProduct): { matrix: Float64
 }
 
 /** `L` of `X = L Q` by way of the Gram matrix, or null where that is not accurate enough. */
-function gramTriangle(x: Values, rows: number): Triangle | null {
+function gramTriangle(x: InputValues, rows: number): Triangle | null {
   if (x.length / rows < rows) return null;
   const l = cholesky(gramMatrix(x, rows), rows);
   if (l === null) return null;
@@ -196,13 +215,6 @@ function countNonZero(values: Float64Array, rank: number): number {
 
 function padded(values: Float64Array, count: number): Float64Array {
   const result = new Float64Array(count);
-  result.set(values);
-  return result;
-}
-
-/** Adds rows up to `rank`; N is that of `like`, `[likeRows, N]`. */
-function withZeroRows(values: Float32Array, rank: number, like: Values, likeRows: number): Float32Array {
-  const result = new Float32Array(rank * (like.length / likeRows));
   result.set(values);
   return result;
 }

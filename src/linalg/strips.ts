@@ -4,21 +4,26 @@ import {
   COMBINE_TILE,
   DOT_TILE,
   kernels,
+  loadNumbers,
   roundUp,
   rowStride,
   STRIP_COLUMNS,
+  storeHalves,
   workspace,
 } from "./kernels.js";
-import type { Values } from "./matrix.js";
+import { HalfFloats, type InputValues } from "./matrix.js";
 
 const STRIDE = rowStride(STRIP_COLUMNS);
+
+/** For the conversion of one row of a strip. */
+const SCRATCH = STRIDE;
 
 /**
  * The Gram matrix `X Xᵀ`, `[rows, rows]`, symmetric.
  *
  * @param x - `[rows, N]`
  */
-export function gramMatrix(x: Values, rows: number): Float64Array {
+export function gramMatrix(x: InputValues, rows: number): Float64Array {
   const gram = dotProducts(x, rows, x, rows, true);
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < i; j++) gram[j * rows + i] = gram[i * rows + j]!;
@@ -32,22 +37,29 @@ export function gramMatrix(x: Values, rows: number): Float64Array {
  * @param x - `[xRows, N]`
  * @param y - `[yRows, N]`
  */
-export function crossProducts(x: Values, xRows: number, y: Values, yRows: number): Float64Array {
+export function crossProducts(x: InputValues, xRows: number, y: InputValues, yRows: number): Float64Array {
   return dotProducts(x, xRows, y, yRows, false);
 }
 
-function dotProducts(x: Values, xRows: number, y: Values, yRows: number, lowerOnly: boolean): Float64Array {
+function dotProducts(
+  x: InputValues,
+  xRows: number,
+  y: InputValues,
+  yRows: number,
+  lowerOnly: boolean,
+): Float64Array {
   const length = x.length / xRows;
   const xPadded = roundUp(xRows, DOT_TILE.x);
   const yPadded = roundUp(yRows, DOT_TILE.x);
   const yStart = lowerOnly ? 0 : xPadded * STRIDE;
   const outStart = (xPadded + (lowerOnly ? 0 : yPadded)) * STRIDE;
-  const memory = workspace(outStart + xPadded * yPadded);
-  memory.fill(0, 0, outStart + xPadded * yPadded);
+  const scratch = outStart + xPadded * yPadded;
+  const memory = workspace(scratch + SCRATCH);
+  memory.fill(0, 0, scratch);
   for (let begin = 0; begin < length; begin += STRIP_COLUMNS) {
     const columns = Math.min(STRIP_COLUMNS, length - begin);
-    loadStrip(memory, 0, x, xRows, begin, columns);
-    if (!lowerOnly) loadStrip(memory, yStart, y, yRows, begin, columns);
+    loadStrip(memory, 0, x, xRows, begin, columns, scratch);
+    if (!lowerOnly) loadStrip(memory, yStart, y, yRows, begin, columns, scratch);
     // Odd lengths end with a zero that `loadStrip` leaves.
     const rowBytes = address(roundUp(columns, 2));
     for (let i = 0; i < xPadded; i += DOT_TILE.x) {
@@ -81,38 +93,64 @@ function dotProducts(x: Values, xRows: number, y: Values, yRows: number, lowerOn
 export function combineRows(
   coefficients: Float64Array,
   count: number,
-  x: Values,
+  x: InputValues,
   rows: number,
 ): Float64Array {
-  return combineInto(new Float64Array(count * (x.length / rows)), coefficients, count, x, rows);
+  const result = new Float64Array(count * (x.length / rows));
+  combine(coefficients, count, x, rows, (memory, at, columns, to) => {
+    result.set(memory.subarray(at, at + columns), to);
+  });
+  return result;
 }
 
 /** The same, every element rounded once to float32. */
 export function combineRowsToFloat32(
   coefficients: Float64Array,
   count: number,
-  x: Values,
+  x: InputValues,
   rows: number,
 ): Float32Array {
-  return combineInto(new Float32Array(count * (x.length / rows)), coefficients, count, x, rows);
+  const result = new Float32Array(count * (x.length / rows));
+  combine(coefficients, count, x, rows, (memory, at, columns, to) => {
+    result.set(memory.subarray(at, at + columns), to);
+  });
+  return result;
 }
 
-function combineInto<Result extends Values>(
-  result: Result,
+/** The same, every element rounded to float32 and then to half precision. */
+export function combineRowsToHalves(
   coefficients: Float64Array,
   count: number,
-  x: Values,
+  x: InputValues,
   rows: number,
-): Result {
+): HalfFloats {
+  const codes = new Uint16Array(count * (x.length / rows));
+  combine(coefficients, count, x, rows, (_, at, columns, to, scratch) => {
+    storeHalves(codes, to, columns, at, scratch);
+  });
+  return new HalfFloats(codes);
+}
+
+/** Where `combine` leaves a part of a row: `columns` elements at `at`, which belong at `to` in the result. */
+type StoreRow = (memory: Float64Array, at: number, columns: number, to: number, scratch: number) => void;
+
+function combine(
+  coefficients: Float64Array,
+  count: number,
+  x: InputValues,
+  rows: number,
+  storeRow: StoreRow,
+): void {
   const length = x.length / rows;
   const padded = roundUp(count, COMBINE_TILE.rows);
   const xStart = padded * rows;
   const outStart = xStart + rows * STRIDE;
-  const memory = workspace(outStart + padded * STRIDE);
+  const scratch = outStart + padded * STRIDE;
+  const memory = workspace(scratch + SCRATCH);
   interleave(memory, coefficients, count, rows);
   for (let begin = 0; begin < length; begin += STRIP_COLUMNS) {
     const columns = Math.min(STRIP_COLUMNS, length - begin);
-    loadStrip(memory, xStart, x, rows, begin, columns);
+    loadStrip(memory, xStart, x, rows, begin, columns, scratch);
     for (let j = 0; j < columns; j += COMBINE_TILE.columns) {
       for (let i = 0; i < padded; i += COMBINE_TILE.rows) {
         kernels.combineTile(
@@ -123,28 +161,25 @@ function combineInto<Result extends Values>(
         );
       }
     }
-    for (let i = 0; i < count; i++) {
-      const from = outStart + i * STRIDE;
-      result.set(memory.subarray(from, from + columns), i * length + begin);
-    }
+    for (let i = 0; i < count; i++)
+      storeRow(memory, outStart + i * STRIDE, columns, i * length + begin, scratch);
   }
-  return result;
 }
 
 /** Copies the columns `[begin, begin + columns)` of all rows, with zeros up to a multiple of what the kernels take. */
 function loadStrip(
   memory: Float64Array,
   start: number,
-  x: Values,
+  x: InputValues,
   rows: number,
   begin: number,
   columns: number,
+  scratch: number,
 ): void {
   const length = x.length / rows;
   for (let i = 0; i < rows; i++) {
     const to = start + i * STRIDE;
-    const from = i * length + begin;
-    memory.set(x.subarray(from, from + columns), to);
+    loadNumbers(x, i * length + begin, columns, to, scratch);
     memory.fill(0, to + columns, to + roundUp(columns, COMBINE_TILE.columns));
   }
 }

@@ -110,6 +110,46 @@ export const storeNumber = (address: Code, value: Code, offsetBytes = 0): Code =
   ...unsigned(offsetBytes),
 ];
 
+/** Four unsigned 16-bit integers at an address, as 32-bit ones. */
+export const loadShorts = (address: Code): Code => [...address, ...simd(0x04), 1, 0];
+/** Stores the first half of a vector. */
+export const storeHalf = (address: Code, value: Code): Code => [...address, ...value, ...simd(0x5b), 1, 0, 0];
+
+/** Operations on four 32-bit integers. */
+export const intVector = (value: number): Code => [...intConstant(value), ...simd(0x11)];
+export const intVectorAdd = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xae)];
+export const intVectorSub = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xb1)];
+export const shiftLeft = (a: Code, bits: number): Code => [...a, ...intConstant(bits), ...simd(0xab)];
+export const shiftRight = (a: Code, bits: number): Code => [...a, ...intConstant(bits), ...simd(0xad)];
+/** All bits of a lane where the comparison (of signed integers) holds, none where it does not. */
+export const equal = (a: Code, b: Code): Code => [...a, ...b, ...simd(0x37)];
+export const greater = (a: Code, b: Code): Code => [...a, ...b, ...simd(0x3b)];
+export const and = (a: Code, b: Code): Code => [...a, ...b, ...simd(0x4e)];
+export const or = (a: Code, b: Code): Code => [...a, ...b, ...simd(0x50)];
+/** Bits of `a` where `mask` has them set, else of `b`. */
+export const choose = (mask: Code, a: Code, b: Code): Code => [...a, ...b, ...mask, ...simd(0x52)];
+/** Eight 32-bit integers below 65536 as 16-bit ones. */
+export const narrow = (a: Code, b: Code): Code => [...a, ...b, ...simd(0x86)];
+
+/** Of four float32. */
+export const singleAdd = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe4)];
+export const singleSub = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xe5)];
+/** The first two float32 of a vector as float64, and back with zeros behind. */
+export const promote = (a: Code): Code => [...a, ...simd(0x5f)];
+export const demote = (a: Code): Code => [...a, ...simd(0x5e)];
+const HALF_BYTES = 8;
+const bytesFrom = (first: number) => Array.from({ length: HALF_BYTES }, (_, i) => first + i);
+/** The last half of a vector, twice. */
+export const lastHalf = (a: Code): Code => [...a, ...a, ...simd(0x0d), ...bytesFrom(8), ...bytesFrom(8)];
+/** The first halves of two vectors. */
+export const firstHalves = (a: Code, b: Code): Code => [
+  ...a,
+  ...b,
+  ...simd(0x0d),
+  ...bytesFrom(0),
+  ...bytesFrom(16),
+];
+
 /** Of two vectors, lane by lane. */
 export const vectorAdd = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xf0)];
 export const sub = (a: Code, b: Code): Code => [...a, ...b, ...simd(0xf1)];

@@ -5,6 +5,7 @@ import { type Adapter, decodeScalar, USUAL_ALPHA, type WrittenDialect } from "..
 import { buildPeftConfig } from "../adapter/peft-config.js";
 import type { TensorInfo } from "../safetensors/index.js";
 import { applyException, bestOptions, findException, type ReturningModule } from "./convert-exceptions.js";
+import type { StatedHashes } from "./convert-hashes.js";
 import { convertedMetadata, type MetadataModule, recordMetadata } from "./convert-metadata.js";
 import { type ConversionRecord, keyInConverted, type ModuleException } from "./convert-record.js";
 import type { ConvertSource, SourceModule } from "./convert-source.js";
@@ -65,6 +66,7 @@ export function buildRecord(
   encoded: readonly EncodedPair[],
   to: WrittenDialect,
   usual: EncodeOptions,
+  hashes: readonly (StatedHashes | null)[],
 ): ConversionRecord {
   const dialect = source.dialect as WrittenDialect;
   const pairs = encoded.map(({ source: original, encoded: tensors }): ReturningModule => {
@@ -87,11 +89,19 @@ export function buildRecord(
     naming: options.naming,
     ...(options.alpha === USUAL_ALPHA ? {} : { alpha: options.alpha }),
     ...(exceptions.length === 0 ? {} : { modules: Object.fromEntries(exceptions) }),
-    parts: source.parts.map(({ folder, file, config }) => {
+    parts: source.parts.map(({ folder, file, config }, index) => {
       const own = returning.filter(({ module }) => folder === "" || module.component === folder);
-      const metadata = recordMetadata(file.header.metadata, converted, metadataModules(own));
-      const isUsual = config === null || config.text === buildPeftConfig(metadataModules(own));
-      return { folder, metadata, ...(isUsual ? {} : { config: config.text }) };
+      const stated = hashes[index] ?? null;
+      const areRight = stated?.areRight ?? false;
+      const metadata = recordMetadata(file.header.metadata, converted, metadataModules(own), areRight);
+      const isUsual =
+        config === null || (own.length > 0 && config.text === buildPeftConfig(metadataModules(own)));
+      return {
+        folder,
+        metadata,
+        ...(isUsual ? {} : { config: config.text }),
+        ...(stated === null || areRight ? {} : { dataSha256: stated.dataSha256 }),
+      };
     }),
     added: Object.keys(converted).filter((key) => !originalKeys.has(key)),
   };

@@ -5,7 +5,8 @@ import {
   buildAdapterMetadata,
 } from "../adapter/adapter-metadata.js";
 import { type BaseModel, type Component, pythonFloat, type WrittenDialect } from "../adapter/index.js";
-import { LEGACY_HASH_KEY, MODEL_HASH_KEY } from "../safetensors/index.js";
+import { HASH_PLACEHOLDERS } from "../safetensors/index.js";
+import { HASH_KEYS } from "./convert-hashes.js";
 import {
   type ConversionRecord,
   type FoundRecord,
@@ -24,8 +25,6 @@ export interface MetadataModule {
   readonly rank: number;
   readonly alpha: number;
 }
-
-export const HASH_KEYS: readonly string[] = [MODEL_HASH_KEY, LEGACY_HASH_KEY];
 
 /** The `format` that Python's loaders write, and some ask for. */
 const FORMAT = { format: "pt" };
@@ -61,20 +60,25 @@ export function rewrittenMetadata(
   return { ...(source ?? FORMAT), [ADAPTER_METADATA_KEY]: buildAdapterMetadata(modules) };
 }
 
-/** How to get a file's metadata back from the converted file's. */
+/**
+ * How to get a file's metadata back from the converted file's.
+ *
+ * @param hashesAreRight - the file's own hashes are what writing it again computes
+ */
 export function recordMetadata(
   original: Metadata | null,
   converted: Metadata,
   modules: readonly MetadataModule[],
+  hashesAreRight: boolean,
 ): MetadataEntry[] | null {
   if (original === null) return null;
-  return Object.entries(original).map(([key, value]): MetadataEntry => {
-    const follows =
-      key === ADAPTER_METADATA_KEY
-        ? buildAdapterMetadata(modules) === value
-        : !HASH_KEYS.includes(key) && converted[keyInConverted(key)] === value;
-    return follows ? key : [key, value];
-  });
+  const follows = (key: string, value: string) => {
+    if (key === ADAPTER_METADATA_KEY) return buildAdapterMetadata(modules) === value;
+    return HASH_KEYS.includes(key) ? hashesAreRight : converted[keyInConverted(key)] === value;
+  };
+  return Object.entries(original).map(
+    ([key, value]): MetadataEntry => (follows(key, value) ? key : [key, value]),
+  );
 }
 
 /** The metadata that a record tells, with what was changed and added since. */
@@ -107,6 +111,8 @@ function restoredValue(
   current: Metadata,
   modules: readonly MetadataModule[],
 ): string | undefined {
+  // Computed when the file is written.
+  if (HASH_KEYS.includes(key)) return recorded ?? HASH_PLACEHOLDERS[key];
   if (key !== ADAPTER_METADATA_KEY) return recorded ?? current[keyInConverted(key)];
   const own = recorded !== undefined && adapterMetadataDescribes(recorded, modules) ? recorded : undefined;
   return own ?? buildAdapterMetadata(modules);

@@ -13,14 +13,9 @@ import {
   type TensorSpec,
 } from "../safetensors/index.js";
 import { type EncodedPair, metadataModules } from "./convert-encode.js";
-import {
-  convertedMetadata,
-  HASH_KEYS,
-  type Metadata,
-  restoredMetadata,
-  rewrittenMetadata,
-} from "./convert-metadata.js";
-import { type ConversionRecord, type FoundRecord, RECORD_KEY } from "./convert-record.js";
+import { hasHashes } from "./convert-hashes.js";
+import { convertedMetadata, type Metadata, restoredMetadata, rewrittenMetadata } from "./convert-metadata.js";
+import { type ConversionRecord, type FoundRecord, type PartRecord, RECORD_KEY } from "./convert-record.js";
 import type { ConvertSource, SourceModule } from "./convert-source.js";
 
 /** Where a tensor's bytes come from: a tensor of the source by its name, or here. */
@@ -33,10 +28,10 @@ export interface ConvertPart {
   readonly layout: DataLayout;
   readonly metadata: Metadata | null;
   /**
-   * What becomes of `sshs_model_hash` and `sshs_legacy_hash`. `restore`: those in `metadata` stay if the source's data are what
-   * they were when it was converted, otherwise as `compute`.
+   * What becomes of `sshs_model_hash` and `sshs_legacy_hash`. A SHA-256: the wrong ones in `metadata` stay if the data still
+   * have it, otherwise as `compute`.
    */
-  readonly hashes: "none" | "compute" | "restore";
+  readonly hashes: "none" | "compute" | { readonly keepFor: string };
   readonly contents: ReadonlyMap<string, ConvertContent>;
   /** The file beside it. */
   readonly config: { readonly path: string; readonly text: string } | null;
@@ -102,10 +97,12 @@ export function draftParts(
   encoded: readonly EncodedPair[],
   kept: readonly KeptTensor[],
 ): PartDraft[] {
-  const folders = COMPONENTS.map(folderOf).filter((folder) =>
-    encoded.some(({ source }) => folderOf(source.known.component) === folder),
+  const folders = COMPONENTS.filter(
+    (component) =>
+      encoded.some(({ source }) => source.known.component === component) ||
+      kept.some(({ folder }) => folder === component),
   );
-  return [...new Set(folders)].map((folder, _, all): PartDraft => {
+  return [...new Set(folders.map(folderOf))].map((folder, _, all): PartDraft => {
     const own = encoded.filter(({ source }) => folderOf(source.known.component) === folder);
     const specs: TensorSpec[] = [];
     const contents = new Map<string, ConvertContent>();
@@ -189,15 +186,12 @@ export function partMetadata(
 ): Pick<ConvertPart, "metadata" | "hashes"> {
   const own = metadataModules(modules);
   if (found !== null) {
-    const { parts } = found.record;
-    const part = parts.find(({ folder }) => folder === draft.folder) ?? {
-      folder: draft.folder,
-      metadata: null,
-    };
+    const recorded = found.record.parts.find(({ folder }) => folder === draft.folder);
+    const part: PartRecord = recorded ?? { folder: draft.folder, metadata: null };
     const metadata = restoredMetadata(part, found, own, isFirst);
     if (!hasHashes(metadata)) return { metadata, hashes: "none" };
-    // Only the latest conversion's hashes tell whether the data are still what they were.
-    return { metadata, hashes: found.isLatest ? "restore" : "compute" };
+    const keepFor = part.dataSha256;
+    return { metadata, hashes: keepFor === undefined ? "compute" : { keepFor } };
   }
   if (record === null) {
     const partSource = source.parts.find(({ folder }) => folder === draft.folder);
@@ -212,10 +206,6 @@ export function partMetadata(
     metadata: isFirst ? { ...metadata, [RECORD_KEY]: JSON.stringify(record) } : metadata,
     hashes: wantsHashes ? "compute" : "none",
   };
-}
-
-function hasHashes(metadata: Metadata | null): boolean {
-  return metadata !== null && HASH_KEYS.some((key) => Object.hasOwn(metadata, key));
 }
 
 /** The configuration beside a file of PEFT's. */

@@ -3,6 +3,7 @@ import type { Adapter, WrittenDialect } from "../adapter/index.js";
 import { decodeScalar } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
 import { buildRecord, type EncodedPair, encodeAll, usualOptions } from "./convert-encode.js";
+import { checkHashes } from "./convert-hashes.js";
 import {
   type ConvertPart,
   checkDrafts,
@@ -22,6 +23,7 @@ export interface ConvertOptions {
   readonly path: string;
   /** Carry over, under their own names, what the other dialect has no names for. Default false: it is an error. */
   readonly keepUnknown?: boolean;
+  readonly signal?: AbortSignal;
 }
 
 export interface ConvertPlan {
@@ -41,10 +43,13 @@ export interface ConvertPlan {
 /**
  * Plans a conversion. What has no name in the other dialect is listed, and an error only when the plan is carried out.
  *
+ * Only the header is read, and all data where the metadata states their hash: a wrong one is to come back as it was.
+ *
  * @param source - opened with `foreign: "keep"`
  * @throws {DyloraError} `E_INCOMPATIBLE` where the result would be ambiguous
  */
-export function planConvert(source: Adapter, { to, path, keepUnknown = false }: ConvertOptions): ConvertPlan {
+export async function planConvert(source: Adapter, options: ConvertOptions): Promise<ConvertPlan> {
+  const { to, path, keepUnknown = false } = options;
   const from = source.dialect as WrittenDialect;
   const sorted = sortSource(source);
   if (sorted.modules.length === 0) throw nothingToConvert(source.path, sorted.unmapped);
@@ -53,7 +58,9 @@ export function planConvert(source: Adapter, { to, path, keepUnknown = false }: 
   const usual = usualOptions(sorted);
   const encoded = encodeAll(to, sorted.modules, usual, restored);
   const folderOf = folderAssignment(to, sorted, restored);
-  const record = from === to || restored !== null ? null : buildRecord(source, sorted, encoded, to, usual);
+  const hasRecord = from !== to && restored === null;
+  const hashes = hasRecord ? await checkHashes(source, options.signal) : [];
+  const record = hasRecord ? buildRecord(source, sorted, encoded, to, usual, hashes) : null;
 
   const unknown = keepUnknown ? sorted.unmapped.flatMap(({ tensors }) => tensors) : [];
   const kept = placeKept(source, to, unknown, restored);

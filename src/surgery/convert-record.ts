@@ -54,6 +54,8 @@ export interface PartRecord {
   readonly metadata: readonly MetadataEntry[] | null;
   /** `adapter_config.json`, where it is not what dylora would write. */
   readonly config?: string;
+  /** SHA-256 of its data, where the hashes in its metadata are wrong: they come back with these data only. */
+  readonly dataSha256?: string;
 }
 
 export type MetadataEntry = string | readonly [key: string, value: string];
@@ -66,8 +68,6 @@ export interface FoundRecord {
   readonly record: ConversionRecord;
   /** The metadata as if the file had been converted from the record's dialect in one step. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** False: there was another conversion in between. */
-  readonly isLatest: boolean;
 }
 
 /** The latest conversion from a dialect; null where there was none, or its record cannot be read. */
@@ -86,11 +86,7 @@ export function findRecord(
       if (own === null) return [[key, value]];
       return own < depth ? [] : [[keyAtDepth(own - depth + 1), value]];
     });
-    return {
-      record: { ...record, added },
-      metadata: Object.fromEntries(entries),
-      isLatest: depth === 1,
-    };
+    return { record: { ...record, added }, metadata: Object.fromEntries(entries) };
   }
   return null;
 }
@@ -182,7 +178,8 @@ function isPart(value: unknown): boolean {
     isObject(value) &&
     (value.folder === "" || (COMPONENTS as readonly unknown[]).includes(value.folder)) &&
     (value.metadata === null || isArrayOf(value.metadata, isEntry)) &&
-    optional(value.config, isText)
+    optional(value.config, isText) &&
+    optional(value.dataSha256, isText)
   );
 }
 

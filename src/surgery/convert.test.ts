@@ -39,7 +39,7 @@ async function run(
 ): Promise<ConvertReport> {
   await using source = await openAdapter(from, { foreign: "keep" });
   const { keepUnknown = false, ...rest } = options;
-  return await convert(planConvert(source, { to, path, keepUnknown }), rest);
+  return await convert(await planConvert(source, { to, path, keepUnknown }), rest);
 }
 
 /** Every file of an adapter by its place below the path. */
@@ -426,6 +426,25 @@ describe("what is in between keeps", () => {
     },
   );
 
+  it("recorded names that are not the module's are not taken", async () => {
+    const original2 = join(folder, "old.safetensors");
+    const path = "mid_block.attentions.0.transformer_blocks.0.attn1";
+    await writeTensors(original2, [
+      { name: `unet.${path}.to_q.lora.down.weight`, shape: [2, 3] },
+      { name: `unet.${path}.to_q.lora.up.weight`, shape: [3, 2] },
+    ]);
+    await run(original2, "kohya", there);
+    const { metadata } = await readHeader(there);
+    const record = metadata![RECORD_KEY]!.replace("to_q.lora.up", "to_k.lora.up");
+    const edited = join(folder, "edited.safetensors");
+    await rewrite(there, edited, { ...metadata, [RECORD_KEY]: record });
+    await run(edited, "diffusers", join(folder, "back.safetensors"));
+    expect(Object.keys(await tensorList(join(folder, "back.safetensors")))).toEqual([
+      `unet.${path}.to_q.lora_A.weight`,
+      `unet.${path}.to_q.lora_B.weight`,
+    ]);
+  });
+
   it("a header in another form is said to come back in the usual one", async () => {
     const bytes = await readFile(original);
     const length = Number(bytes.readBigUInt64LE(0));
@@ -568,6 +587,23 @@ describe("what has no name in the other dialect", () => {
     await expectSame(join(folder, "back"), peft);
   });
 
+  it("a component of nothing else comes back as it was", async () => {
+    const peft = join(folder, "peft");
+    await writeRandomAdapter(source, { modules: everyKindOfModule(2) });
+    await run(source, "peft", peft);
+    await writeTensors(join(peft, "text_encoder", "adapter_model.safetensors"), [
+      { name: "base_model.model.encoder.lora_A.weight", shape: [2, 3] },
+      { name: "base_model.model.encoder.lora_B.weight", shape: [3, 2] },
+    ]);
+    await writeFile(join(peft, "text_encoder", "adapter_config.json"), '{"r": 2}');
+    const unet = join(peft, "unet", "adapter_model.safetensors");
+    await writeTensors(unet, [...(await readHeader(unet)).tensors.values()]);
+    const kohya = join(folder, "kohya.safetensors");
+    await run(peft, "kohya", kohya, { keepUnknown: true });
+    await run(kohya, "peft", join(folder, "back"), { keepUnknown: true });
+    await expectSame(join(folder, "back"), peft);
+  });
+
   it("more of it than of the rest would be taken for the old dialect", async () => {
     const names = Array.from({ length: 9 }, (_, i) => `lora_unet_up_blocks_1_attentions_0_x_${i}.hada_w1_a`);
     const module = "lora_unet_mid_block_attentions_0_proj_in";
@@ -705,7 +741,7 @@ it("plans sizes, and reports progress up to the whole", async () => {
   await writeRandomAdapter(source, { modules: everyKindOfModule(2), hashes: true });
   for (const to of ["diffusers", "peft"] as const) {
     await using adapter = await openAdapter(source);
-    const plan = planConvert(adapter, { to, path: join(folder, to) });
+    const plan = await planConvert(adapter, { to, path: join(folder, to) });
     const progress: number[] = [];
     const { outputs } = await convert(plan, {
       onProgress: ({ doneBytes, totalBytes }) => progress.push(doneBytes / totalBytes),

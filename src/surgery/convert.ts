@@ -1,25 +1,24 @@
 /** Carries out a conversion: bytes are copied, names and metadata written anew. */
-import { mkdir, open, readdir, realpath, stat } from "node:fs/promises";
-import { dirname, join, relative, sep } from "node:path";
-import { COMPONENTS, type WrittenDialect } from "../adapter/index.js";
-import { PEFT_CONFIG, PEFT_WEIGHTS } from "../adapter/peft-folder.js";
+import { mkdir, open } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import type { Adapter, WrittenDialect } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
-import { existsError, throwIfAborted, writeError, writeFileAtomic } from "../io/index.js";
+import { throwIfAborted, writeError, writeFileAtomic } from "../io/index.js";
 import {
   buildHeader,
-  computeModelHash,
   layoutData,
-  MODEL_HASH_KEY,
   type SafetensorsFile,
   type TensorSource,
   type WriteResult,
   writeSafetensors,
 } from "../safetensors/index.js";
+import { hashData } from "./convert-hashes.js";
 import type { ConvertPart } from "./convert-parts.js";
 import type { ConvertPlan } from "./convert-plan.js";
 import type { UnmappedItem } from "./convert-source.js";
 import { AtomicFolder } from "./merge-folder.js";
 import { checkOutput } from "./merge-output.js";
+import { checkPeftTarget } from "./peft-target.js";
 
 export interface RunConvertOptions {
   /** Replace an existing file, or an existing folder that holds nothing but an adapter of PEFT's. Default false. */
@@ -102,21 +101,19 @@ export async function convert(plan: ConvertPlan, options: RunConvertOptions = {}
 
 /** What only reading the source shows. */
 interface SourceState {
-  /** False: it was changed since it was converted, and recorded hashes no longer hold. */
-  readonly isUnchanged: boolean;
+  /** Files that keep wrong hashes, since their data are still what they were. */
+  readonly keepHashes: ReadonlySet<ConvertPart>;
   readonly notes: readonly string[];
 }
 
 async function examineSource({ source, to, parts, isReturn }: ConvertPlan): Promise<SourceState> {
   const notes: string[] = [];
-  let isUnchanged = true;
-  if (parts.some(({ hashes }) => hashes === "restore")) {
-    for (const { file } of source.parts) {
-      const stated = file.header.metadata?.[MODEL_HASH_KEY];
-      isUnchanged &&= stated !== undefined && stated === (await computeModelHash(file));
-    }
-    if (!isUnchanged)
-      notes.push("The file was changed after it was converted: its hashes are computed anew.");
+  const keepHashes = new Set<ConvertPart>();
+  for (const part of parts) {
+    if (typeof part.hashes === "string") continue;
+    const dataSha256 = await hashData(part.layout, (name) => contentOf(source, part, name));
+    if (dataSha256 === part.hashes.keepFor) keepHashes.add(part);
+    else notes.push("The file was changed after it was converted: its hashes are computed anew.");
   }
   if (!isReturn && source.dialect !== to) {
     const canonical = await Promise.all(source.parts.map(({ file }) => isCanonical(file)));
@@ -126,7 +123,7 @@ async function examineSource({ source, to, parts, isReturn }: ConvertPlan): Prom
       );
     }
   }
-  return { isUnchanged, notes };
+  return { keepHashes, notes };
 }
 
 /** Whether writing the file's tensors and metadata again gives the same header. */
@@ -142,23 +139,22 @@ async function writePart(
   { source, parts }: ConvertPlan,
   part: ConvertPart,
   targetPath: string,
-  { isUnchanged }: SourceState,
+  { keepHashes }: SourceState,
   options: RunConvertOptions,
 ): Promise<WriteResult> {
   const doneBefore = parts
     .slice(0, parts.indexOf(part))
     .reduce((sum, { layout }) => sum + layout.dataBytes, 0);
   const totalBytes = parts.reduce((sum, { layout }) => sum + layout.dataBytes, 0);
-  const sources = part.layout.tensors.map(({ name, dtype, shape }): TensorSource => {
-    const content = part.contents.get(name)!;
-    return {
+  const sources = part.layout.tensors.map(
+    ({ name, dtype, shape }): TensorSource => ({
       name,
       dtype,
       shape,
-      data: () => (typeof content === "string" ? source.file.stream(content) : content),
-    };
-  });
-  const keepsHashes = part.hashes === "none" || (part.hashes === "restore" && isUnchanged);
+      data: () => contentOf(source, part, name),
+    }),
+  );
+  const keepsHashes = part.hashes === "none" || keepHashes.has(part);
   return writeSafetensors(targetPath, sources, {
     metadata: part.metadata,
     hashes: !keepsHashes,
@@ -166,6 +162,15 @@ async function writePart(
     onProgress: ({ doneBytes }) => options.onProgress?.({ doneBytes: doneBefore + doneBytes, totalBytes }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+}
+
+function contentOf(
+  source: Adapter,
+  { contents }: ConvertPart,
+  name: string,
+): Uint8Array | AsyncIterable<Uint8Array> {
+  const content = contents.get(name)!;
+  return typeof content === "string" ? source.file.stream(content) : content;
 }
 
 async function makeFolders(tempPath: string, path: string, parts: readonly ConvertPart[]): Promise<void> {
@@ -187,57 +192,8 @@ async function checkTarget({ source, to, path }: ConvertPlan, overwrite: boolean
     file.path,
     ...(config === null ? [] : [config.path]),
   ]);
-  if (to !== "peft") return checkOutput(`convert ${source.path}`, path, inputs, overwrite);
-  const stats = await stat(path).catch(() => null);
-  if (stats === null) return;
-  if (!stats.isDirectory()) {
-    throw new DyloraError(
-      "E_EXISTS",
-      `convert ${source.path}: ${path} is a file, and PEFT's adapters are folders`,
-      {
-        note: "It was not touched. Choose the name of a folder.",
-      },
-    );
-  }
-  const target = await realpath(path);
-  for (const input of inputs) {
-    if (!(await realpath(input)).startsWith(target + sep)) continue;
-    throw new DyloraError(
-      "E_EXISTS",
-      `convert ${source.path}: it is in the folder that would be written, ${path}`,
-      {
-        note: "Nothing was written. Choose another folder.",
-      },
-    );
-  }
-  if (!overwrite) throw existsError(path);
-  const foreign = await foreignEntries(path);
-  if (foreign.length > 0) {
-    const some = foreign.slice(0, 3).join(", ") + (foreign.length > 3 ? ", …" : "");
-    throw new DyloraError(
-      "E_EXISTS",
-      `convert ${source.path}: the folder ${path} holds more than an adapter of PEFT's (${some})`,
-      {
-        note: "It was not touched: --force would remove those files. Choose another folder, or move them away.",
-      },
-    );
-  }
-}
-
-/** What is in a folder besides the files of an adapter of PEFT's. */
-async function foreignEntries(path: string, isComponent = false): Promise<string[]> {
-  const foreign: string[] = [];
-  for (const entry of await readdir(path, { withFileTypes: true })) {
-    const isAdapterFile = entry.isFile() && [PEFT_WEIGHTS, PEFT_CONFIG].includes(entry.name);
-    if (isAdapterFile) continue;
-    const isFolder =
-      !isComponent && entry.isDirectory() && (COMPONENTS as readonly string[]).includes(entry.name);
-    if (!isFolder) foreign.push(entry.name);
-    else
-      for (const name of await foreignEntries(join(path, entry.name), true))
-        foreign.push(join(entry.name, name));
-  }
-  return foreign;
+  const check = to === "peft" ? checkPeftTarget : checkOutput;
+  await check(`convert ${source.path}`, path, inputs, overwrite);
 }
 
 /** How many names an error spells out. */

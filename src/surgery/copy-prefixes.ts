@@ -3,7 +3,8 @@ import type { Adapter } from "../adapter/index.js";
 import { throwIfAborted } from "../io/index.js";
 import { elementBytes, type SafetensorsWriter } from "../safetensors/index.js";
 import { type CopyDtype, castValues } from "./cast-values.js";
-import type { ExtractOutput, TensorPrefix } from "./plan-extract.js";
+import type { ExtractFile } from "./extract-files.js";
+import type { TensorPrefix } from "./plan-extract.js";
 import { RowCopier } from "./row-copier.js";
 
 /** How much of a tensor is in memory at once (twice: the next part is read meanwhile), unless a single row is larger. */
@@ -19,11 +20,11 @@ export interface CopyOptions {
 
 /** One file that is being written: what comes next in it. */
 export class CopyInProgress {
-  readonly output: ExtractOutput;
+  readonly output: ExtractFile;
   readonly writer: SafetensorsWriter<string | null>;
   #next = 0;
 
-  constructor(output: ExtractOutput, writer: SafetensorsWriter<string | null>) {
+  constructor(output: ExtractFile, writer: SafetensorsWriter<string | null>) {
     this.output = output;
     this.writer = writer;
   }

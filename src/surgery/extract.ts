@@ -1,19 +1,24 @@
 /** Writes the copies of an extraction plan, all of them in one pass over their parent. */
 import { mkdir, realpath, statfs } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
+import type { Adapter } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
-import { throwIfAborted, writeError } from "../io/index.js";
+import { throwIfAborted, writeError, writeFileAtomic } from "../io/index.js";
 import {
   computeModelHash,
   HashPool,
   MODEL_HASH_KEY,
   SafetensorsWriter,
   sha256Stream,
+  type WriteResult,
 } from "../safetensors/index.js";
 import type { GroupRanks } from "./component-ranks.js";
 import { CopyInProgress, copyPrefixes } from "./copy-prefixes.js";
+import { isFolderCopy } from "./extract-files.js";
 import { PARENT_HASH_KEY } from "./extracted-metadata.js";
+import { AtomicFolder } from "./merge-folder.js";
+import { checkPeftTarget } from "./peft-target.js";
 import type { ExtractOutput, ExtractPlan } from "./plan-extract.js";
 
 export interface RunExtractOptions {
@@ -22,6 +27,12 @@ export interface RunExtractOptions {
   /** Called after each tensor of the parent. */
   readonly onProgress?: (progress: { readonly doneBytes: number; readonly totalBytes: number }) => void;
   readonly signal?: AbortSignal;
+}
+
+interface WrittenFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly dataSha256?: string;
 }
 
 export interface ExtractReport {
@@ -45,7 +56,10 @@ export interface ExtractReport {
     readonly componentRanks?: GroupRanks;
     readonly path: string;
     readonly sizeBytes: number;
+    /** Missing for a folder of several files. */
     readonly dataSha256?: string;
+    /** The files of a folder (PEFT's dialect). */
+    readonly files?: readonly WrittenFile[];
     readonly wholeModules: number;
   }[];
   readonly elapsedMs: number;
@@ -73,7 +87,7 @@ const MIN_POOL_BYTES = 32 << 20;
 export async function extract(plan: ExtractPlan, options: RunExtractOptions = {}): Promise<ExtractReport> {
   const startMs = performance.now();
   const { parent, outputs, hashes } = plan;
-  await checkTargets(parent.path, outputs);
+  await checkTargets(parent, outputs, options.overwrite ?? false);
   const writtenBytes = outputs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const pool =
     hashes && writtenBytes >= MIN_POOL_BYTES ? new HashPool(Math.min(availableParallelism(), 8)) : null;
@@ -86,7 +100,8 @@ export async function extract(plan: ExtractPlan, options: RunExtractOptions = {}
       written.push(...(await extractPass(plan, pass, parentHash, pool, options)));
     }
     const dataSha256 = await parentHash;
-    const stated = parent.metadata[MODEL_HASH_KEY];
+    // Of several files every one has its own hash.
+    const stated = parent.parts.length > 1 ? undefined : parent.metadata[MODEL_HASH_KEY];
     const hashMatches = stated === undefined || dataSha256 === null ? null : stated === dataSha256;
     return {
       parent: {
@@ -121,54 +136,138 @@ async function extractPass(
 ): Promise<ExtractReport["outputs"][number][]> {
   const { parent, hashes } = plan;
   const subject = `extract ${parent.path}`;
-  const copies: CopyInProgress[] = [];
+  const pending: PendingOutput[] = [];
   try {
-    const bufferBytes = Math.floor(BUFFERS_BYTES / 2 / outputs.length);
+    const fileCount = outputs.reduce((sum, { files }) => sum + files.length, 0);
+    const bufferBytes = Math.floor(BUFFERS_BYTES / 2 / fileCount);
     for (const output of outputs) {
-      const writer = await SafetensorsWriter.create(output.path, output.layout, {
-        metadata: output.metadata,
-        overwrite: options.overwrite ?? false,
-        hashes,
-        bufferBytes: Math.max(MIN_BUFFER_BYTES, Math.min(MAX_BUFFER_BYTES, bufferBytes)),
-        hash: hashes ? (pool?.open() ?? sha256Stream()) : null,
-      });
-      copies.push(new CopyInProgress(output, writer));
+      const overwrite = options.overwrite ?? false;
+      const folder = isFolderCopy(parent) ? await AtomicFolder.create(output.path, { overwrite }) : null;
+      const copies: CopyInProgress[] = [];
+      pending.push({ output, folder, copies });
+      for (const file of output.files) {
+        const path = folder === null ? file.path : await placeIn(folder, file.path);
+        const writer = await SafetensorsWriter.create(path, file.layout, {
+          metadata: file.metadata,
+          overwrite,
+          hashes,
+          bufferBytes: Math.max(MIN_BUFFER_BYTES, Math.min(MAX_BUFFER_BYTES, bufferBytes)),
+          hash: hashes ? (pool?.open() ?? sha256Stream()) : null,
+        });
+        copies.push(new CopyInProgress(file, writer));
+      }
     }
-    await copyPrefixes(parent.file, copies, { ...options, subject });
-    const late: Record<string, string> = parentHash === null ? {} : { [PARENT_HASH_KEY]: await parentHash };
+    await copyAll(parent, pending, { ...options, subject });
+    const hash = await parentHash;
     throwIfAborted(options.signal, subject);
-    const results = await Promise.all(copies.map((copy) => copy.writer.finish(late)));
-    for (const { writer } of copies) await writer.publish();
-    return outputs.map(({ rank, componentRanks, wholeModules }, i) => {
-      const { path, sizeBytes, dataSha256 } = results[i]!;
-      return {
-        rank,
-        ...(componentRanks === undefined ? {} : { componentRanks }),
-        path,
-        sizeBytes,
-        ...(dataSha256 === null ? {} : { dataSha256 }),
-        wholeModules,
-      };
-    });
+    const finish = ({ output, writer }: CopyInProgress) =>
+      writer.finish(hash !== null && PARENT_HASH_KEY in output.metadata ? { [PARENT_HASH_KEY]: hash } : {});
+    const results = await Promise.all(pending.map(({ copies }) => Promise.all(copies.map(finish))));
+    for (const one of pending) await publish(one);
+    return pending.map((one, i) => reportOutput(one, results[i]!));
   } catch (error) {
-    await Promise.all(copies.map(({ writer }) => writer.discard()));
+    await Promise.all(pending.flatMap(({ copies }) => copies.map(({ writer }) => writer.discard())));
+    await Promise.all(pending.map(({ folder }) => folder?.discard()));
     throw error;
   }
 }
 
+/** A copy that is being written. */
+interface PendingOutput {
+  readonly output: ExtractOutput;
+  /** Null where the copy is a file. */
+  readonly folder: AtomicFolder | null;
+  /** Its files. */
+  readonly copies: CopyInProgress[];
+}
+
+/** The copies have the same files, in the same order: each is one pass over the parent's file. */
+async function copyAll(
+  parent: Adapter,
+  pending: readonly PendingOutput[],
+  options: RunExtractOptions & { readonly subject: string },
+): Promise<void> {
+  const totalBytes = parent.modules.reduce((sum, { down, up }) => sum + down.sizeBytes + up.sizeBytes, 0);
+  let doneBytes = 0;
+  for (const index of pending[0]!.copies.keys()) {
+    const copies = pending.map((one) => one.copies[index]!);
+    let ownBytes = 0;
+    await copyPrefixes(parent.file, copies, {
+      ...options,
+      onProgress: (progress) => {
+        ownBytes = progress.doneBytes;
+        options.onProgress?.({ doneBytes: doneBytes + ownBytes, totalBytes });
+      },
+    });
+    doneBytes += ownBytes;
+  }
+}
+
+/** The place of a file while its folder has its temporary name; makes the folders in between. */
+async function placeIn(folder: AtomicFolder, path: string): Promise<string> {
+  const place = join(folder.tempPath, relative(folder.path, resolve(path)));
+  try {
+    await mkdir(dirname(place), { recursive: true });
+  } catch (cause) {
+    throw writeError(folder.path, cause);
+  }
+  return place;
+}
+
+async function publish({ output, folder, copies }: PendingOutput): Promise<void> {
+  for (const { writer } of copies) await writer.publish();
+  if (folder === null) return;
+  for (const { config } of output.files) {
+    if (config !== null) await writeFileAtomic(await placeIn(folder, config.path), config.text);
+  }
+  await folder.publish();
+}
+
+function reportOutput(
+  { output, folder }: PendingOutput,
+  results: readonly WriteResult<string | null>[],
+): ExtractReport["outputs"][number] {
+  const { rank, componentRanks, wholeModules, path, files } = output;
+  const written = results.map(({ path: writtenPath, sizeBytes, dataSha256 }, i) => ({
+    path: folder === null ? writtenPath : files[i]!.path,
+    sizeBytes,
+    ...(dataSha256 === null ? {} : { dataSha256 }),
+  }));
+  const { sizeBytes, ...only } = written[0]!;
+  return {
+    rank,
+    ...(componentRanks === undefined ? {} : { componentRanks }),
+    ...(folder === null
+      ? { ...only, sizeBytes }
+      : {
+          path,
+          sizeBytes: written.reduce((sum, file) => sum + file.sizeBytes, 0),
+          ...(written.length > 1 || only.dataSha256 === undefined ? {} : { dataSha256: only.dataSha256 }),
+          files: written,
+        }),
+    wholeModules,
+  };
+}
+
 /** Fails before anything is written where it can be known beforehand; makes the folder. */
-async function checkTargets(parentPath: string, outputs: readonly ExtractOutput[]): Promise<void> {
-  const source = await realpath(parentPath);
+async function checkTargets(
+  parent: Adapter,
+  outputs: readonly ExtractOutput[],
+  overwrite: boolean,
+): Promise<void> {
+  const subject = `extract ${parent.path}`;
+  const inputs = parent.parts.map(({ file }) => file.path);
+  const sources = await Promise.all(inputs.map((path) => realpath(path)));
   for (const { path } of outputs) {
+    if (isFolderCopy(parent)) {
+      await checkPeftTarget(subject, path, inputs, overwrite);
+      continue;
+    }
     const target = await realpath(path).catch(() => null);
-    if (target === source) {
-      throw new DyloraError(
-        "E_EXISTS",
-        `extract ${parentPath}: a copy would replace the file it is taken from`,
-        {
-          note: "Nothing was written. Choose another name or folder for the copies.",
-        },
-      );
+    if (target !== null && sources.includes(target)) {
+      throw new DyloraError("E_EXISTS", `${subject}: a copy would replace the file it is taken from`, {
+        note: "Nothing was written. Choose another name or folder for the copies.",
+      });
     }
   }
   const folder = dirname(outputs[0]!.path);

@@ -1,5 +1,5 @@
 /** The factors of a sum of adapters: by concatenation, which loses nothing, or cut down to a rank. */
-import { transpose } from "../adapter/index.js";
+import { type Adapter, transpose } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
 import { productSvd, type TruncatedFactors } from "../linalg/product-svd.js";
 import type { MergeModule, MergeTerm } from "./merge-terms.js";
@@ -78,18 +78,48 @@ export async function truncatedFactors(sum: MergeModule, rank: number): Promise<
     sum,
     sum.terms.map(({ scale }) => scale),
   );
+  requireFinite(upT, sum.name);
   const svd = productSvd({ down, upT }, totalRank(sum));
   const energy = (values: Float64Array) => values.reduce((total, value) => total + value * value, 0);
   const [total, lost] = [energy(svd.singularValues), energy(svd.singularValues.subarray(rank))];
-  return { ...svd.truncate(rank), error: total === 0 ? 0 : Math.sqrt(lost / total) };
+  const factors = svd.truncate(rank);
+  requireFinite(factors.down, sum.name);
+  requireFinite(factors.upT, sum.name);
+  return { ...factors, error: total === 0 ? 0 : Math.sqrt(lost / total) };
+}
+
+/** Numbers near the end of float32 leave it when they are multiplied. */
+function requireFinite(values: Float32Array, module: string): void {
+  if (values.every(Number.isFinite)) return;
+  throw new DyloraError(
+    "E_INCOMPATIBLE",
+    `merge: module ${module} times its strength is too large for float32`,
+    {
+      note: "Nothing was written. Its numbers are none that a trainer writes: `dylora verify` tells more.",
+    },
+  );
 }
 
 function readDown({ adapter, module }: MergeTerm): Promise<Float32Array> {
-  return adapter.file.readFloat32(module.down.name);
+  return readFinite(adapter, module.down.name);
 }
 
 async function readUpT({ adapter, module }: MergeTerm): Promise<Float32Array> {
-  return transpose(await adapter.file.readFloat32(module.up.name), module.outFeatures, module.rank);
+  return transpose(await readFinite(adapter, module.up.name), module.outFeatures, module.rank);
+}
+
+/**
+ * A factor as float32.
+ *
+ * @throws {DyloraError} `E_FORMAT` where it holds infinity or NaN, which would spread over the whole sum
+ */
+export async function readFinite({ file, path }: Adapter, name: string): Promise<Float32Array> {
+  const values = await file.readFloat32(name);
+  const index = values.findIndex((value) => !Number.isFinite(value));
+  if (index < 0) return values;
+  throw new DyloraError("E_FORMAT", `merge: ${path}: ${name} holds ${values[index]}`, {
+    note: "Nothing was written. A training run that diverged writes such files: `dylora verify` lists what is damaged.",
+  });
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {

@@ -9,7 +9,7 @@ import {
   type TensorInfo,
 } from "../safetensors/index.js";
 import type { ChangedRows } from "./merge-changes.js";
-import { concatenatedDown, totalRank } from "./merge-factors.js";
+import { concatenatedDown, readFinite, totalRank } from "./merge-factors.js";
 import type { MergeModule } from "./merge-terms.js";
 
 /** Numbers of a weight in memory at once. */
@@ -86,7 +86,7 @@ async function strengthenedUp({ terms, outFeatures }: MergeModule, rank: number)
   const all = new Float64Array(outFeatures * rank);
   let first = 0;
   for (const { adapter, module, scale } of terms) {
-    const up = await adapter.file.readFloat32(module.up.name);
+    const up = await readFinite(adapter, module.up.name);
     for (let row = 0; row < outFeatures; row++) {
       for (let k = 0; k < module.rank; k++) {
         all[row * rank + first + k] = up[row * module.rank + k]! * scale;

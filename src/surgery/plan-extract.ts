@@ -1,22 +1,8 @@
 /** Everything about an extraction that can be known, checked and shown before a byte is written. */
 import { basename, join } from "node:path";
-import {
-  type Adapter,
-  type AlphaRule,
-  encodeScalarAs,
-  kohyaTensorNames,
-  type LoraModule,
-} from "../adapter/index.js";
+import { type Adapter, type AlphaRule, encodeScalarAs, kohyaTensorNames } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
-import {
-  buildHeader,
-  type DataLayout,
-  type Dtype,
-  elementBytes,
-  HASH_PLACEHOLDERS,
-  layoutData,
-  type TensorInfo,
-} from "../safetensors/index.js";
+import { type Dtype, elementBytes, type TensorInfo, type TensorSpec } from "../safetensors/index.js";
 import { extractedAlpha } from "./alpha-rule.js";
 import type { CopyDtype } from "./cast-values.js";
 import {
@@ -26,6 +12,7 @@ import {
   rankGroup,
   selectGroupRanks,
 } from "./component-ranks.js";
+import { type CopiedModule, copyFiles, type ExtractFile, isFolderCopy } from "./extract-files.js";
 import { extractedMetadata } from "./extracted-metadata.js";
 import { checkNamesDiffer, type NameValues, nameFromPattern } from "./output-name.js";
 import type { RankSelection } from "./select-ranks.js";
@@ -73,13 +60,11 @@ export interface ExtractOutput {
   readonly componentRanks?: GroupRanks;
   /** The distinct alphas of the modules, ascending, before they are rounded to their type. */
   readonly alphas: readonly number[];
+  /** The file; of a parent in PEFT's dialect the folder. */
   readonly path: string;
+  /** Of all files. */
   readonly sizeBytes: number;
-  readonly layout: DataLayout;
-  /** Without the `sshs_` hashes. */
-  readonly metadata: Readonly<Record<string, string>>;
-  /** By tensor name: where its data come from. */
-  readonly contents: ReadonlyMap<string, TensorPrefix | Uint8Array>;
+  readonly files: readonly ExtractFile[];
   /** Modules whose own rank is lower, and which are copied whole. */
   readonly wholeModules: number;
 }
@@ -127,17 +112,12 @@ export function planExtract(
   const { date = new Date(), hashes = true, dtype = null } = options;
   const outputs = ranks.map((groupRanks): ExtractOutput => {
     const rank = Math.max(...Object.values(groupRanks));
-    const { contents, specs, components } = copyContents(parent.modules, groupRanks, {
-      alphaRule,
-      unit,
-      dtype,
-    });
+    const { components, ...copy } = copyContents(parent, groupRanks, { alphaRule, unit, dtype });
     const alphas = [...new Set(Object.values(components).flatMap((facts) => facts.alphas))].sort(
       (a, b) => a - b,
     );
     const pattern = options.name ?? defaultPattern(isPerComponent ? groupRanks : null);
     const title = nameFromPattern(pattern, nameValues(stem, rank, groupRanks, alphas), subject);
-    const layout = layoutData(specs);
     const metadata = extractedMetadata(parent.metadata, {
       rank,
       maxRank,
@@ -151,17 +131,15 @@ export function planExtract(
       date,
       hashes,
     });
+    const path = join(options.outDir ?? ".", isFolderCopy(parent) ? title : `${title}.safetensors`);
+    const files = copyFiles(parent, copy, path, metadata, hashes);
     return {
       rank,
       ...(isPerComponent ? { componentRanks: groupRanks } : {}),
       alphas,
-      path: join(options.outDir ?? ".", `${title}.safetensors`),
-      sizeBytes:
-        buildHeader(layout, hashes ? { ...metadata, ...HASH_PLACEHOLDERS } : metadata).length +
-        layout.dataBytes,
-      layout,
-      metadata,
-      contents,
+      path,
+      sizeBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      files,
       wholeModules: parent.modules.filter((module) => module.rank < groupRanks[rankGroup(module.component)]!)
         .length,
     };
@@ -238,12 +216,13 @@ interface CopyRules {
 }
 
 function copyContents(
-  modules: readonly LoraModule[],
+  { dialect, modules }: Adapter,
   ranks: GroupRanks,
   { alphaRule, unit, dtype }: CopyRules,
 ) {
   const contents = new Map<string, TensorPrefix | Uint8Array>();
-  const specs: Pick<TensorInfo, "name" | "dtype" | "shape">[] = [];
+  const specs: TensorSpec[] = [];
+  const copied: CopiedModule[] = [];
   const components: Partial<Record<RankGroup, { rank: number; alphas: number[] }>> = {};
   for (const module of modules) {
     const { down, up, alphaTensor } = module;
@@ -276,6 +255,9 @@ function copyContents(
     const facts = components[group];
     facts.rank = Math.max(facts.rank, copyRank);
     if (!facts.alphas.includes(alpha)) facts.alphas.push(alpha);
+    copied.push({ module, rank: copyRank, alpha });
+    // The other dialects keep alphas elsewhere, see extract-files.ts.
+    if (dialect !== "kohya") continue;
     // A parent without alpha means alpha = its rank; left out, the copy would mean its own, lower rank.
     const wantedDtype = dtype ?? alphaTensor?.dtype ?? down.dtype;
     const name = alphaTensor?.name ?? kohyaTensorNames(module.name).alpha;
@@ -283,7 +265,7 @@ function copyContents(
     contents.set(name, encoded.bytes);
     specs.push({ name, dtype: encoded.dtype, shape: alphaTensor?.shape ?? [] });
   }
-  return { contents, specs, components };
+  return { contents, specs, modules: copied, components };
 }
 
 function planNotes(

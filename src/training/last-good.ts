@@ -20,7 +20,8 @@ export class LastGood {
   #step = 0;
   #averages: LossAveragesState | null = null;
   #takenAtMs = 0;
-  #copyMs = 0;
+  /** The shortest time a copy took; null before one was measured. (The first one also allocates.) */
+  #copyMs: number | null = null;
 
   /** @param now - a clock in milliseconds */
   constructor(modules: readonly TrainedModule[], now: () => number = () => performance.now()) {
@@ -28,22 +29,20 @@ export class LastGood {
     this.#now = now;
   }
 
-  /** Whether there is anything to go back to. */
-  get exists(): boolean {
-    return this.#copies !== null;
-  }
-
   /** Remembers the run as it is now, unless the last copy is so young that copies would slow the run down. */
   remember(progress: RunProgress): void {
     const startMs = this.#now();
-    if (this.exists && (startMs - this.#takenAtMs) * COPYING_SHARE < this.#copyMs) return;
+    const sinceMs = startMs - this.#takenAtMs;
+    if (this.#copyMs !== null && sinceMs * COPYING_SHARE < this.#copyMs) return;
     const arrays = this.#arrays();
+    const isFirst = this.#copies === null;
     if (this.#copies === null) this.#copies = arrays.map((array) => array.slice());
     else for (const [index, copy] of this.#copies.entries()) copy.set(arrays[index]!);
     this.#step = progress.step;
     this.#averages = progress.averages.state;
     this.#takenAtMs = this.#now();
-    this.#copyMs = this.#takenAtMs - startMs;
+    if (!isFirst)
+      this.#copyMs = Math.min(this.#copyMs ?? Number.POSITIVE_INFINITY, this.#takenAtMs - startMs);
   }
 
   /** Makes the run what it was when it was remembered last. */

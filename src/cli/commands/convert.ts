@@ -90,7 +90,8 @@ export const convertCommand = defineCommand({
     const line = new ProgressLine(context.stderr);
     try {
       const { to, keepUnknown } = options;
-      const plan = planConvert(source, { to, path: path.resolve(options.out), keepUnknown });
+      const { signal } = context;
+      const plan = await planConvert(source, { to, path: path.resolve(options.out), keepUnknown, signal });
       if (options.dryRun) {
         if (context.json) writeDocument(context.stdout, convertPlanDocument(plan));
         else context.stdout.write(convertPlanText(plan, context.stdout));
@@ -98,7 +99,7 @@ export const convertCommand = defineCommand({
       }
       const report = await convert(plan, {
         overwrite: options.force,
-        signal: context.signal,
+        signal,
         onProgress: ({ doneBytes, totalBytes }) =>
           line.update(`converting  ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
       });

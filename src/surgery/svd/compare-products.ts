@@ -1,16 +1,16 @@
 /** Two products `scale · up · down` side by side, neither of them formed. */
 import {
   crossProducts,
-  type LowRankFactors,
   type ProductSvd,
   productNorm,
   productSvd,
   smallSvd,
+  type Values,
 } from "../../linalg/index.js";
 
 /** Axes: `R` rank (may differ), `I` input features times kernel elements, `O` output features (the same in both). */
 export interface ScaledProduct {
-  readonly factors: LowRankFactors;
+  readonly factors: { readonly down: Values; readonly upT: Values };
   readonly rank: number;
   readonly scale: number;
 }
@@ -80,12 +80,7 @@ function exactDifference(a: ScaledProduct, b: ScaledProduct): number {
   return productNorm(stacked, a.rank + b.rank);
 }
 
-function joined(
-  x: LowRankFactors["down"],
-  scaleX: number,
-  y: LowRankFactors["down"],
-  scaleY: number,
-): Float64Array {
+function joined(x: Values, scaleX: number, y: Values, scaleY: number): Float64Array {
   const result = new Float64Array(x.length + y.length);
   for (let k = 0; k < x.length; k++) result[k] = x[k]! * scaleX;
   for (let k = 0; k < y.length; k++) result[x.length + k] = y[k]! * scaleY;

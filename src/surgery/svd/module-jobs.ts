@@ -3,9 +3,15 @@
  *
  * Factors come as they are in the file, so that decoding them is part of the work that is spread over threads.
  */
-import { transpose } from "../../adapter/index.js";
+import { transpose } from "../../adapter/factors.js";
 import { DyloraError } from "../../errors.js";
-import { type LowRankFactors, productSingularValues, productSvd } from "../../linalg/index.js";
+import {
+  HalfFloats,
+  type LowRankFactors,
+  productSingularValues,
+  productSvd,
+  transposedHalves,
+} from "../../linalg/index.js";
 import {
   type Dtype,
   decodeToFloat32,
@@ -53,22 +59,28 @@ export interface CompareJob {
 export const MODULE_JOBS = {
   /** The singular values of `up · down`, without alpha, descending. */
   spectrum: (module: ModuleBytes): Float64Array =>
-    onFinite([module], ([factors]) => productSingularValues(factors!, module.rank)),
+    onFinite([module], factorsOf, ([factors]) => productSingularValues(factors!, module.rank)),
 
   /** The best approximations of lower ranks, or at its own rank the same product with its components in order. */
   truncate({ module, ranks, dtype }: TruncateJob): TruncateResult {
-    const svd = onFinite([module], ([factors]) => productSvd(factors!, module.rank));
+    const svd = onFinite([module], factorsOf, ([factors]) => productSvd(factors!, module.rank));
     const { singularValues } = svd;
-    const encode = encoder(dtype, Math.sqrt(singularValues[0]!), module);
+    // No element is larger than the norm of its component.
+    const checked = Math.sqrt(singularValues[0]!) < SMALLEST_RANGE ? null : module.subject;
     const factors = ranks.map((rank) => {
+      if (dtype === "F16" && checked === null) {
+        const { down, up } = svd.truncateToHalves(rank);
+        return { down: bytesOf(down), up: bytesOf(up) };
+      }
       const { down, upT } = svd.truncate(rank);
-      return { down: encode(down), up: encode(transpose(upT, rank, module.outFeatures)) };
+      const up = transpose(upT, rank, module.outFeatures);
+      return { down: encode(down, dtype, checked), up: encode(up, dtype, checked) };
     });
     return { singularValues, factors };
   },
 
   compare: ({ a, b, scaleA, scaleB }: CompareJob): ProductComparison =>
-    onFinite([a, b], ([factorsA, factorsB]) =>
+    onFinite([a, b], decodeFactors, ([factorsA, factorsB]) =>
       compareProducts(
         { factors: factorsA!, rank: a.rank, scale: scaleA },
         { factors: factorsB!, rank: b.rank, scale: scaleB },
@@ -86,50 +98,62 @@ export type JobResult<Name extends JobName> = ReturnType<(typeof MODULE_JOBS)[Na
  * @throws {DyloraError} `E_FORMAT` where they are not finite. That is looked for only when the arithmetic fails: it always does
  *   then, and looking takes as long as decoding.
  */
-function onFinite<Result>(
+function onFinite<Factors extends LowRankFactors, Result>(
   modules: readonly ModuleBytes[],
-  compute: (factors: LowRankFactors[]) => Result,
+  decode: (module: ModuleBytes) => Factors,
+  compute: (factors: Factors[]) => Result,
 ): Result {
-  const factors = modules.map(decodeFactors);
+  const factors = modules.map(decode);
   try {
     return compute(factors);
   } catch (error) {
-    const index = factors.findIndex(({ down, upT }) => !(allFinite(down) && allFinite(upT)));
-    if (index < 0) throw error;
-    throw new DyloraError("E_FORMAT", `${modules[index]!.subject} holds infinity or NaN`, {
+    const notFinite = modules.find(
+      ({ down, downDtype, up, upDtype }) =>
+        findNonFinite(down, downDtype) >= 0 || findNonFinite(up, upDtype) >= 0,
+    );
+    if (notFinite === undefined) throw error;
+    throw new DyloraError("E_FORMAT", `${notFinite.subject} holds infinity or NaN`, {
       note: "The file was not changed. A training run that diverged writes such files.",
       cause: error,
     });
   }
 }
 
-function decodeFactors(module: ModuleBytes): LowRankFactors {
-  const up = decodeToFloat32(module.up, module.upDtype);
+/** Half precision stays what it is: the decomposition converts it as it goes. */
+function factorsOf(module: ModuleBytes): LowRankFactors {
+  const { down, downDtype, up, upDtype, outFeatures, rank } = module;
+  if (downDtype !== "F16" || upDtype !== "F16") return decodeFactors(module);
   return {
-    down: decodeToFloat32(module.down, module.downDtype),
-    upT: transpose(up, module.outFeatures, module.rank),
+    down: new HalfFloats(codesOf(down)),
+    upT: new HalfFloats(transposedHalves(codesOf(up), outFeatures, rank)),
   };
 }
 
-function allFinite(values: LowRankFactors["down"]): boolean {
-  return values.every((value) => Number.isFinite(value));
+function decodeFactors({ down, downDtype, up, upDtype, outFeatures, rank }: ModuleBytes) {
+  return {
+    down: decodeToFloat32(down, downDtype),
+    upT: transpose(decodeToFloat32(up, upDtype), outFeatures, rank),
+  };
+}
+
+function codesOf(bytes: Uint8Array): Uint16Array {
+  const aligned = bytes.byteOffset % Uint16Array.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  return new Uint16Array(aligned.buffer, aligned.byteOffset, bytes.length / Uint16Array.BYTES_PER_ELEMENT);
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Uint16Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The smallest range of all types that are written: F8_E4M3's. */
 const SMALLEST_RANGE = 448;
 
-/** @param bound - no element is larger */
-function encoder(
-  dtype: WritableDtype,
-  bound: number,
-  { subject }: ModuleBytes,
-): (values: Float32Array) => Uint8Array {
-  return (values) => {
-    const bytes = encodeFromFloat32(values, dtype);
-    const index = bound < SMALLEST_RANGE ? -1 : findNonFinite(bytes, dtype);
-    if (index < 0) return bytes;
-    throw new DyloraError("E_INCOMPATIBLE", `${subject}: ${values[index]} is too large for ${dtype}`, {
-      note: "Nothing was written. Choose a type of wider range with --dtype: BF16 or F32.",
-    });
-  };
+/** @param subject - for the error where an element may be too large; null where none can be */
+function encode(values: Float32Array, dtype: WritableDtype, subject: string | null): Uint8Array {
+  const bytes = encodeFromFloat32(values, dtype);
+  const index = subject === null ? -1 : findNonFinite(bytes, dtype);
+  if (index < 0) return bytes;
+  throw new DyloraError("E_INCOMPATIBLE", `${subject}: ${values[index]} is too large for ${dtype}`, {
+    note: "Nothing was written. Choose a type of wider range with --dtype: BF16 or F32.",
+  });
 }
