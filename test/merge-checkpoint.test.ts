@@ -263,6 +263,16 @@ describe("a diffusers folder", () => {
     expect((await readdir(folder)).sort()).toEqual(["a.safetensors", "base", "blob", "merged", "other"]);
   });
 
+  test("is not replaced where it holds what is read", async () => {
+    const { base, adapter, out } = await cluttered();
+    await mergeInto(base, [{ path: adapter, ratio: 1 }], out);
+    const inside = join(out, "a.safetensors");
+    await copyFile(adapter, inside);
+    const replacing = mergeInto(base, [{ path: inside, ratio: 1 }], out, { overwrite: true });
+    await expect(replacing).rejects.toMatchObject({ code: "E_USAGE", message: expect.stringContaining("lies inside") });
+    expect(await readdir(out)).toContain("a.safetensors");
+  });
+
   test("an interrupted merge leaves nothing", async () => {
     const { folder, base, adapter, out } = await cluttered();
     const signal = AbortSignal.abort();

@@ -82,11 +82,11 @@ function ranksText(modules: readonly DiffModule[]): string {
 function listText(title: string, weights: readonly ListedWeight[]): string {
   if (weights.length === 0) return "";
   const lines = weights
-    .toSorted((a, b) => b.relativeChange - a.relativeChange)
+    .toSorted((a, b) => (b.relativeChange ?? Infinity) - (a.relativeChange ?? Infinity))
     .slice(0, LISTED)
     .map(
       ({ part, name, relativeChange }) =>
-        `  ${part} ${printable(name)}: ${formatPercent(100 * relativeChange)}\n`,
+        `  ${part} ${printable(name)}: ${relativeChange === null ? "zero before" : formatPercent(100 * relativeChange)}\n`,
     );
   const more = weights.length - lines.length;
   if (more > 0) lines.push(`  and ${more} more (--json lists all)\n`);

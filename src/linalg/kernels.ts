@@ -1,8 +1,8 @@
 /**
  * Inner loops over float64 matrices, as WebAssembly SIMD.
  *
- * V8 compiles the same loops in TypeScript to scalar code of 1 to 2 GFLOP/s; these reach 5 to 7 (Node 20, one core of a 2.5
- * GHz Xeon). A resize of rank 128 spends nearly all of its time here.
+ * A product with a matrix of 128 x 1280 runs at 8 GFLOP/s; written in TypeScript, which V8 compiles to scalar code, at 1.2
+ * (Node 20, one core of a 2.5 GHz Xeon). A resize spends most of its time here.
  *
  * All kernels work on one memory, the workspace: whoever calls them lays out matrices in it from address 0, and what it held
  * before is lost. Rows are `rowStride` apart; lengths are in elements and multiples of `LANES`, which zeros fill up.

@@ -59,13 +59,13 @@ test("an adapter is equal to itself", async () => {
   const [a, b] = await twoAdapters({}, {});
   const { modules, totals } = await compareAdapters(a!, b!);
   for (const { relativeDifference: difference, cosine, columnAngles, rowAngles, columnOverlap } of modules) {
-    expect(difference).toBeLessThan(1e-14);
+    expect(difference).toBe(0);
     expect(cosine).toBeCloseTo(1, 13);
-    // The arc cosine turns a rounding of 1e-16 into 1e-8 radians.
-    for (const angle of [...columnAngles, ...rowAngles]) expect(angle).toBeLessThan(1e-5);
+    // The arc cosine turns a rounding of 1e-13 into 4e-7 radians.
+    for (const angle of [...columnAngles, ...rowAngles]) expect(angle).toBeLessThan(1e-4);
     expect(columnOverlap).toBeCloseTo(1, 12);
   }
-  expect(totals[0]!.relativeDifference).toBeLessThan(1e-14);
+  expect(totals[0]!.relativeDifference).toBe(0);
   await Promise.all([a!.close(), b!.close()]);
 });
 
@@ -118,7 +118,7 @@ describe("two products", () => {
     for (const [i, angle] of rowAngles.entries()) {
       expect(Math.cos((angle * Math.PI) / 180)).toBeCloseTo(cosines[i]!, 10);
     }
-    for (const angle of columnAngles) expect(angle).toBeLessThan(1e-5);
+    for (const angle of columnAngles) expect(angle).toBeLessThan(1e-4);
   });
 
   test("a space inside a larger one has angles of 0, an orthogonal one of 90 degrees", () => {
@@ -130,7 +130,7 @@ describe("two products", () => {
     const whole = { factors: factors(down, upT), rank: 4, scale: 1 };
     const part = { factors: factors(down.slice(10, 30), upT.slice(7, 21)), rank: 2, scale: 1 };
     const apart = { factors: factors(other, upT.slice(7, 21)), rank: 2, scale: 1 };
-    for (const angle of compareProducts(whole, part).rowAngles) expect(angle).toBeLessThan(1e-5);
+    for (const angle of compareProducts(whole, part).rowAngles) expect(angle).toBeLessThan(1e-4);
     expect(compareProducts(whole, part).rowAngles).toHaveLength(2);
     for (const angle of compareProducts(whole, apart).rowAngles) expect(angle).toBeCloseTo(90, 10);
     expect(compareProducts(whole, apart).innerProduct).toBeCloseTo(0, 12);

@@ -56,7 +56,7 @@ export interface ExtractReport {
     readonly componentRanks?: GroupRanks;
     readonly path: string;
     readonly sizeBytes: number;
-    /** Missing for a folder of several files. */
+    /** Missing for a folder. */
     readonly dataSha256?: string;
     /** The files of a folder (PEFT's dialect). */
     readonly files?: readonly WrittenFile[];
@@ -228,25 +228,15 @@ function reportOutput(
   results: readonly WriteResult<string | null>[],
 ): ExtractReport["outputs"][number] {
   const { rank, componentRanks, wholeModules, path, files } = output;
-  const written = results.map(({ path: writtenPath, sizeBytes, dataSha256 }, i) => ({
-    path: folder === null ? writtenPath : files[i]!.path,
-    sizeBytes,
-    ...(dataSha256 === null ? {} : { dataSha256 }),
-  }));
-  const { sizeBytes, ...only } = written[0]!;
-  return {
-    rank,
-    ...(componentRanks === undefined ? {} : { componentRanks }),
-    ...(folder === null
-      ? { ...only, sizeBytes }
-      : {
-          path,
-          sizeBytes: written.reduce((sum, file) => sum + file.sizeBytes, 0),
-          ...(written.length > 1 || only.dataSha256 === undefined ? {} : { dataSha256: only.dataSha256 }),
-          files: written,
-        }),
-    wholeModules,
-  };
+  const facts = { rank, ...(componentRanks === undefined ? {} : { componentRanks }), wholeModules };
+  const written = results.map((result, i): WrittenFile => {
+    const { sizeBytes, dataSha256 } = result;
+    const ownPath = folder === null ? result.path : files[i]!.path;
+    return { path: ownPath, sizeBytes, ...(dataSha256 === null ? {} : { dataSha256 }) };
+  });
+  if (folder === null) return { ...facts, ...written[0]! };
+  const sizeBytes = written.reduce((sum, file) => sum + file.sizeBytes, 0);
+  return { ...facts, path, sizeBytes, files: written };
 }
 
 /** Fails before anything is written where it can be known beforehand; makes the folder. */

@@ -105,7 +105,7 @@ export interface AdapterReport {
 /**
  * Inspects an adapter. Without options only the header and the alphas are read.
  *
- * LyCORIS modules and unknown tensors are listed; other dialects than kohya's are an error that names them.
+ * LyCORIS modules and unknown tensors are listed; the names of other model families are an error that says which.
  *
  * @throws {DyloraError} as `openAdapter`; `E_INTERRUPTED`
  */

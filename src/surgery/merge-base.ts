@@ -1,6 +1,6 @@
 /** Merges adapters into a base model: `W' = W + ratio · alpha / rank · up · down` for every module. */
 import { mkdir, realpath, stat } from "node:fs/promises";
-import { dirname, join, sep } from "node:path";
+import { basename, dirname, join, sep } from "node:path";
 import { DyloraError } from "../errors.js";
 import { throwIfAborted, writeError } from "../io/index.js";
 import {
@@ -187,7 +187,8 @@ async function writeFolder(
   options: RunMergeOptions,
 ): Promise<number> {
   const { base, path } = plan;
-  await refuseInside(base.path, path);
+  const inputPaths = plan.inputs.map(({ adapter }) => adapter.path);
+  await refuseNesting(path, base.path, inputPaths);
   await refuseForeignFolder(path);
   const folder = await AtomicFolder.create(path, { overwrite: options.overwrite ?? false });
   try {
@@ -221,13 +222,27 @@ async function placeFor(root: string, path: string): Promise<string> {
   return target;
 }
 
-/** A copy inside of its source would be copied into itself. */
-async function refuseInside(basePath: string, path: string): Promise<void> {
-  const base = await realpath(basePath);
+/** A copy inside of its source would be copied into itself; inputs inside of a folder that is replaced would go with it. */
+async function refuseNesting(path: string, basePath: string, adapterPaths: readonly string[]): Promise<void> {
+  const base = (await realpath(basePath)) + sep;
+  const target = await realOrParent(path);
+  if (target.startsWith(base)) throw nested(`${path} lies inside the base model's folder`);
+  for (const input of [basePath, ...adapterPaths]) {
+    if ((await realpath(input)).startsWith(target + sep)) throw nested(`${input} lies inside ${path}`);
+  }
+}
+
+/** The real path that an output has or will have. */
+async function realOrParent(path: string): Promise<string> {
+  const real = await realpath(path).catch(() => null);
+  if (real !== null) return real;
   const parent = await realpath(dirname(path)).catch(() => null);
-  if (parent === null || !(parent + sep).startsWith(base + sep)) return;
-  throw new DyloraError("E_USAGE", `merge: ${path} lies inside the base model's folder`, {
-    note: "Nothing was written. Choose a place outside of it.",
+  return parent === null ? path : join(parent, basename(path));
+}
+
+function nested(problem: string): DyloraError {
+  return new DyloraError("E_USAGE", `merge: ${problem}`, {
+    note: "Nothing was written. Choose a place beside the files that are read.",
   });
 }
 

@@ -84,7 +84,10 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
     modules.delete(key);
   }
   if (modules.size === 0) {
-    throw usage(`${subject}: every module has strength 0`, "Check the ratios and the block weights.");
+    throw usage(
+      `${subject}: every module has strength 0`,
+      "Check the ratios, the block weights and the files' alphas.",
+    );
   }
   return { modules: [...modules.values()], silenced, baseModel, notes: notesOf(inputs, silenced) };
 }

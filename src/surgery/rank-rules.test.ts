@@ -35,7 +35,9 @@ describe("by their definitions", () => {
   });
 
   test("a product of zeros keeps one component", () => {
-    for (const method of ["sv_cumulative", "sv_fro"] as const) expect(by(method, 0.9, [0, 0, 0])).toBe(1);
+    for (const method of ["sv_cumulative", "sv_fro", "sv_ratio"] as const) {
+      expect(by(method, 1, [0, 0, 0])).toBe(1);
+    }
   });
 
   test("components of zero are left out even at 1", () => {

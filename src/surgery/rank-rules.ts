@@ -64,7 +64,8 @@ function smallestRank(method: EnergyMethod, param: number, values: Float64Array)
       );
     case "sv_ratio": {
       const threshold = values[0]! / param;
-      return values.filter((value) => value >= threshold).length;
+      // Of a product of zeros nothing needs to be kept.
+      return threshold === 0 ? 0 : values.filter((value) => value >= threshold).length;
     }
   }
 }

@@ -5,7 +5,7 @@ import type { VerifyProblem } from "./verify.js";
 /** Trainers use alphas of 1 to twice the rank; beyond this scale a wrong alpha is likelier than a strong one. */
 const LARGEST_USUAL_SCALE = 16;
 
-export function alphaProblems(modules: readonly LoraModule[]): VerifyProblem[] {
+export function alphaProblems({ modules, dialect }: Adapter): VerifyProblem[] {
   const problems: VerifyProblem[] = [];
   const add = (severity: VerifyProblem["severity"], code: string, found: LoraModule[], text: string) => {
     if (found.length === 0) return;
@@ -33,7 +33,8 @@ export function alphaProblems(modules: readonly LoraModule[]): VerifyProblem[] {
     matching((module) => scale(module) > LARGEST_USUAL_SCALE),
     `have a strength alpha / rank above ${LARGEST_USUAL_SCALE}`,
   );
-  const without = matching(({ alphaTensor }) => alphaTensor === null);
+  // Other dialects have alphas elsewhere, or none at all.
+  const without = matching(({ alphaTensor }) => dialect === "kohya" && alphaTensor === null);
   add("note", "alpha-missing", without, "have no alpha: loaders take the rank, strength 1");
   return problems;
 }

@@ -1,5 +1,5 @@
 /** Does the adapter fit a base model? */
-import { type Adapter, type Component, readBaseModel } from "../adapter/index.js";
+import { type Adapter, COMPONENTS, type Component, readBaseModel } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
 import { type ModelTarget, matchModules, openModelWeights } from "./merge-model.js";
 import type { VerifyProblem } from "./verify.js";
@@ -48,11 +48,12 @@ const COMPONENT_NAMES: Readonly<Record<Component, string>> = {
 };
 
 function coverage(targets: readonly ModelTarget[], matched: ReadonlySet<ModelTarget>): string {
-  const components = [...new Set(targets.map(({ component }) => component))];
-  const parts = components.map((component) => {
+  const parts = COMPONENTS.flatMap((component) => {
     const all = targets.filter((target) => target.component === component);
     const found = all.filter((target) => matched.has(target));
-    return `${found.length} of ${all.length} modules of the ${COMPONENT_NAMES[component]}`;
+    return all.length === 0
+      ? []
+      : `${found.length} of ${all.length} modules of the ${COMPONENT_NAMES[component]}`;
   });
   return parts.join(", ");
 }

@@ -29,7 +29,7 @@ export interface ScanResult {
   /** What `sshs_legacy_hash` must be. */
   readonly legacyHash: string;
   readonly nonFinite: readonly NonFiniteTensor[];
-  /** By module name: how many of its components (a row of down times a column of up) are not zero. */
+  /** By name, for the modules whose factors are in the file: how many of its components (a row of down times a column of up) are not zero. */
   readonly liveComponents: ReadonlyMap<string, number>;
 }
 
@@ -44,18 +44,23 @@ interface FactorLayout {
 /**
  * Reads a file's data once, a megabyte at a time.
  *
- * @param modules - whose components are looked at; empty for a file that is no adapter
+ * @param modules - whose components are looked at; those of other files are passed over
+ * @param prefix - what the modules' tensors are called more than in this file
  * @throws {DyloraError} `E_READ`, `E_INTERRUPTED`
  */
 export async function scanTensors(
   file: SafetensorsFile,
   modules: readonly LoraModule[],
+  prefix: string,
   options: ScanOptions = {},
 ): Promise<ScanResult> {
   const hash = sha256Stream();
   const legacyHash = new LegacyHash(layoutOf(file.header), file.header.metadata ?? {});
   const factors = new Map<string, FactorLayout>();
-  for (const { rank, down, up, inFeatures, kind } of modules) {
+  const here = modules.filter(
+    ({ down }) => down.name.startsWith(prefix) && file.header.tensors.has(down.name.slice(prefix.length)),
+  );
+  for (const { rank, down, up, inFeatures, kind } of here) {
     const columns = inFeatures * (kind === "conv3x3" ? 9 : 1);
     factors.set(down.name, { rank, stride: columns, live: new Uint8Array(rank) });
     factors.set(up.name, { rank, stride: 1, live: new Uint8Array(rank) });
@@ -64,7 +69,7 @@ export async function scanTensors(
   const totalBytes = file.sizeBytes - file.header.dataStartBytes;
   let doneBytes = 0;
   for (const { name, dtype } of file.header.tensors.values()) {
-    const tensor = new TensorScan(name, factors.get(name) ?? null);
+    const tensor = new TensorScan(name, factors.get(prefix + name) ?? null);
     for await (const bytes of file.stream(name)) {
       throwIfAborted(options.signal, `verify ${file.path}`);
       await hash.update(bytes);
@@ -74,11 +79,11 @@ export async function scanTensors(
       options.onProgress?.({ doneBytes, totalBytes });
     }
     if (tensor.nonFiniteCount > 0) {
-      nonFinite.push({ name, count: tensor.nonFiniteCount, first: tensor.firstNonFinite });
+      nonFinite.push({ name: prefix + name, count: tensor.nonFiniteCount, first: tensor.firstNonFinite });
     }
   }
   const liveComponents = new Map(
-    modules.map(({ name, down, up }) => {
+    here.map(({ name, down, up }) => {
       const [inDown, inUp] = [factors.get(down.name)!.live, factors.get(up.name)!.live];
       return [name, inDown.reduce((count, live, k) => count + (live & inUp[k]!), 0)] as const;
     }),

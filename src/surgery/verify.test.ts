@@ -7,9 +7,14 @@ import {
   randomValues,
   writeRandomAdapter,
 } from "../../test/helpers/random-adapter.js";
-import { modulesForModel, writeRandomSingleFile } from "../../test/helpers/random-checkpoint.js";
+import {
+  modulesForModel,
+  writeRandomDiffusers,
+  writeRandomSingleFile,
+} from "../../test/helpers/random-checkpoint.js";
 import { tempFolder } from "../../test/helpers/temp-folder.js";
 import { SD1_TINY, SD2_TINY } from "../../test/helpers/tiny-checkpoints.js";
+import { openAdapter } from "../adapter/index.js";
 import {
   type Dtype,
   encodeFromFloat32,
@@ -17,6 +22,8 @@ import {
   type TensorSource,
   writeSafetensors,
 } from "../safetensors/index.js";
+import { convert } from "./convert.js";
+import { planConvert } from "./convert-plan.js";
 import { editMetadata } from "./edit.js";
 import { verifyFile } from "./verify.js";
 
@@ -278,6 +285,45 @@ describe("alpha and metadata", () => {
     const report = await verifyFile(await oneModule({ extra: [...extra] }));
     expect(codesOf(report)).toEqual(["warning unknown-tensors", "note foreign-modules"]);
     expect(report.ok).toBe(true);
+  });
+});
+
+describe("folders", () => {
+  test("of PEFT: every part is read, and names tell which", async () => {
+    const [source, path] = [newPath(), join(folder, `peft-${files++}`)];
+    await writeRandomAdapter(source, { modules: modulesForModel(SD1_TINY, 2) });
+    await using adapter = await openAdapter(source);
+    await convert(await planConvert(adapter, { to: "peft", path }));
+    const report = await verifyFile(path);
+    expect(report).toMatchObject({
+      kind: "adapter",
+      ok: true,
+      moduleCount: adapter.modules.length,
+      dataSha256: null,
+    });
+    expect(report.problems).toEqual([]);
+    const weights = join(path, "unet", "adapter_model.safetensors");
+    const bytes = await readFile(weights);
+    const [first] = (await readHeader(weights)).tensors.values();
+    bytes.fill(0, first!.offsetBytes, first!.offsetBytes + first!.sizeBytes);
+    bytes.fill(0xff, bytes.length - 2);
+    await writeFile(weights, bytes);
+    const damaged = await verifyFile(path);
+    expect(codesOf(damaged)).toEqual(["error not-finite", "warning dead-modules"]);
+    expect(damaged.problems[0]!.subjects).toEqual([expect.stringMatching(/^unet\/base_model\.model\./)]);
+  });
+
+  test("of a model, and of neither", async () => {
+    const path = await writeRandomDiffusers(join(folder, `model-${files++}`), SD1_TINY, "F16");
+    expect(await verifyFile(path)).toMatchObject({
+      kind: "checkpoint",
+      ok: true,
+      moduleCount: 0,
+      problems: [],
+    });
+    const report = await verifyFile(await tempFolder());
+    expect(report).toMatchObject({ kind: null, ok: false });
+    expect(codesOf(report)).toEqual(["error format"]);
   });
 });
 

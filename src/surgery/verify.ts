@@ -1,8 +1,10 @@
 /** Is this file in order? Everything that can be checked without an image being made, as data for scripts. */
 import { type Adapter, openAdapter } from "../adapter/index.js";
-import { DyloraError } from "../errors.js";
+import { DyloraError, type ErrorCode } from "../errors.js";
+import { readError } from "../io/index.js";
+import { exists, isFolder } from "../models/checkpoint/paths.js";
 import { SafetensorsFile } from "../safetensors/index.js";
-import { openModelWeights } from "./merge-model.js";
+import { openModelWeights, weightFiles } from "./merge-model.js";
 import { alphaProblems, metadataProblems } from "./verify-alpha.js";
 import { baseProblems } from "./verify-base.js";
 import {
@@ -12,7 +14,7 @@ import {
   layoutProblems,
   nonFiniteProblems,
 } from "./verify-checks.js";
-import { type ScanOptions, scanTensors } from "./verify-scan.js";
+import { type ScanOptions, type ScanResult, scanTensors } from "./verify-scan.js";
 
 /** `error`: the file is damaged or cannot do what it says. `warning`: it works, and is probably not what was meant. */
 export type Severity = "error" | "warning" | "note";
@@ -76,53 +78,112 @@ export async function verifyFile(path: string, options: VerifyOptions = {}): Pro
 }
 
 async function examine(path: string, options: VerifyOptions): Promise<Findings> {
-  let file: SafetensorsFile;
-  try {
-    file = await SafetensorsFile.open(path);
-  } catch (error) {
-    const problems = [asProblem(error, "format")];
+  const subject = await openSubject(path);
+  if (subject instanceof DyloraError) {
+    const problems = [asProblem(subject, "format")];
     return { kind: null, problems, tensorCount: 0, moduleCount: 0, dataSha256: null };
   }
   try {
-    return await examineTensors(file, options);
+    return await examineSubject(subject, options);
   } finally {
-    await file.close();
+    await subject.adapter?.close();
+    for (const { file } of subject.files) await file.close();
   }
 }
 
-async function examineTensors(file: SafetensorsFile, options: VerifyOptions): Promise<Findings> {
-  const opened = await openAsAdapter(file.path);
-  const adapter = opened instanceof DyloraError ? null : opened;
+/** What lies at a path: an adapter or a base model, each of one file or of several in a folder, or other tensors. */
+interface Subject {
+  readonly kind: NonNullable<VerifyReport["kind"]>;
+  readonly adapter: Adapter | null;
+  /** `prefix`: in front of the file's tensors in the adapter's. */
+  readonly files: readonly { readonly file: SafetensorsFile; readonly prefix: string }[];
+  /** Why the file is neither adapter nor base model. */
+  readonly refusal: DyloraError | null;
+}
+
+async function examineSubject(
+  { kind, adapter, files, refusal }: Subject,
+  options: VerifyOptions,
+): Promise<Findings> {
+  const modules = adapter?.modules ?? [];
+  const scans: ScanResult[] = [];
+  const problems: VerifyProblem[] = refusal === null ? [] : [asProblem(refusal, "no-adapter")];
+  const totalBytes = files.reduce((sum, { file }) => sum + file.sizeBytes, 0);
+  let filesBytes = 0;
+  for (const { file, prefix } of files) {
+    const scan = await scanTensors(file, modules, prefix, {
+      onProgress: ({ doneBytes }) => options.onProgress?.({ doneBytes: filesBytes + doneBytes, totalBytes }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+    filesBytes += file.sizeBytes;
+    scans.push(scan);
+    problems.push(...layoutProblems(file), ...hashProblems(file.header.metadata ?? {}, scan));
+  }
+  problems.push(...nonFiniteProblems(scans.flatMap(({ nonFinite }) => nonFinite)));
+  if (adapter !== null) {
+    problems.push(
+      ...foreignProblems(adapter),
+      ...deadModuleProblems(modules, new Map(scans.flatMap(({ liveComponents }) => [...liveComponents]))),
+      ...alphaProblems(adapter),
+      ...metadataProblems(adapter),
+      ...(options.basePath === undefined ? [] : await baseProblems(adapter, options.basePath)),
+    );
+  } else if (kind === "checkpoint" && options.basePath !== undefined) {
+    problems.push(NO_ADAPTER_FOR_BASE);
+  }
+  return {
+    kind,
+    problems,
+    tensorCount: files.reduce((sum, { file }) => sum + file.header.tensors.size, 0),
+    moduleCount: modules.length,
+    dataSha256: scans.length === 1 ? scans[0]!.dataSha256 : null,
+  };
+}
+
+/** @returns the error where the file is no safetensors file */
+async function openSubject(path: string): Promise<Subject | DyloraError> {
+  if (await isFolder(path)) return openFolder(path);
+  if (!(await exists(path))) throw readError(path, Object.assign(new Error("missing"), { code: "ENOENT" }));
+  const file = await SafetensorsFile.open(path).catch(asRefusal);
+  if (file instanceof DyloraError) return file;
+  const files = [{ file, prefix: "" }];
   try {
-    const scan = await scanTensors(file, adapter?.modules ?? [], options);
-    const problems: VerifyProblem[] = [
-      ...layoutProblems(file),
-      ...hashProblems(file.header.metadata ?? {}, scan),
-      ...nonFiniteProblems(scan.nonFinite),
-    ];
-    let kind: VerifyReport["kind"] = "adapter";
-    if (opened instanceof DyloraError) {
-      kind = await otherKind(file.path);
-      if (kind === "tensors") problems.push(asProblem(opened, "no-adapter"));
-      else if (options.basePath !== undefined) problems.push(NO_ADAPTER_FOR_BASE);
-    } else {
-      problems.push(
-        ...foreignProblems(opened),
-        ...deadModuleProblems(opened.modules, scan.liveComponents),
-        ...alphaProblems(opened.modules),
-        ...metadataProblems(opened),
-        ...(options.basePath === undefined ? [] : await baseProblems(opened, options.basePath)),
-      );
-    }
+    const adapter = await openAdapter(path, { foreign: "keep" }).catch(asRefusal);
+    if (!(adapter instanceof DyloraError)) return { kind: "adapter", adapter, files, refusal: null };
+    const model = await openModelWeights(path).catch(asRefusal);
+    const isModel = !(model instanceof DyloraError);
     return {
-      kind,
-      problems,
-      tensorCount: file.header.tensors.size,
-      moduleCount: adapter?.modules.length ?? 0,
-      dataSha256: scan.dataSha256,
+      kind: isModel ? "checkpoint" : "tensors",
+      adapter: null,
+      files,
+      refusal: isModel ? null : adapter,
     };
-  } finally {
-    await adapter?.close();
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** An adapter's folder (PEFT, diffusers) or a model's. */
+async function openFolder(path: string): Promise<Subject | DyloraError> {
+  const adapter = await openAdapter(path, { foreign: "keep" }).catch(asRefusal);
+  if (!(adapter instanceof DyloraError)) {
+    const files = adapter.parts.map(({ folder, file }) => ({
+      file,
+      prefix: folder === "" ? "" : `${folder}/`,
+    }));
+    return { kind: "adapter", adapter, files, refusal: null };
+  }
+  const model = await openModelWeights(path).catch(asRefusal);
+  if (model instanceof DyloraError) return adapter.code === "E_NOT_FOUND" ? model : adapter;
+  const files: Subject["files"][number][] = [];
+  try {
+    for (const weights of weightFiles(model))
+      files.push({ file: await SafetensorsFile.open(weights), prefix: "" });
+    return { kind: "checkpoint", adapter: null, files, refusal: null };
+  } catch (error) {
+    for (const { file } of files) await file.close();
+    throw error;
   }
 }
 
@@ -133,31 +194,16 @@ const NO_ADAPTER_FOR_BASE: VerifyProblem = {
   subjects: [],
 };
 
-/** An adapter, or why the file is none. */
-async function openAsAdapter(path: string): Promise<Adapter | DyloraError> {
-  try {
-    return await openAdapter(path, { foreign: "keep" });
-  } catch (error) {
-    if (isAboutTheFile(error)) return error;
-    throw error;
-  }
+/** What an error says about the file that is checked; other errors go on. */
+function asRefusal(error: unknown): DyloraError {
+  // `E_NOT_FOUND` for what should lie beside or inside of it: whether it is there at all was seen before.
+  const isAboutIt = error instanceof DyloraError && REFUSALS.has(error.code);
+  if (isAboutIt) return error;
+  throw error;
 }
 
-async function otherKind(path: string): Promise<"checkpoint" | "tensors"> {
-  try {
-    await openModelWeights(path);
-    return "checkpoint";
-  } catch (error) {
-    if (isAboutTheFile(error)) return "tensors";
-    throw error;
-  }
-}
+const REFUSALS: ReadonlySet<ErrorCode> = new Set(["E_FORMAT", "E_INCOMPATIBLE", "E_NOT_FOUND"]);
 
-function isAboutTheFile(error: unknown): error is DyloraError {
-  return error instanceof DyloraError && (error.code === "E_FORMAT" || error.code === "E_INCOMPATIBLE");
-}
-
-function asProblem(error: unknown, code: string): VerifyProblem {
-  if (!isAboutTheFile(error)) throw error;
+function asProblem(error: DyloraError, code: string): VerifyProblem {
   return { severity: "error", code, message: `${error.message}.`, subjects: [] };
 }

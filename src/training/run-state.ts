@@ -1,7 +1,9 @@
 /** A run's state to and from its folder. */
 
 import { createHash } from "node:crypto";
+import { stat } from "node:fs/promises";
 import { branchNames } from "../denoiser/factors.js";
+import { readError } from "../io/index.js";
 import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
 import type { TrainConfig } from "./config.js";
 import { LossAverages, type LossAveragesState } from "./metrics-averages.js";
@@ -53,14 +55,23 @@ export async function runIdentities({ checkpoint, data }: PreparedRun): Promise<
     weightsFingerprint(checkpoint.vae!.weights),
   ]);
   const images = createHash("sha256");
-  for (const { key, caption, repeats } of data.train.items)
-    images.update(JSON.stringify([key, caption, repeats]));
+  const sizes = await Promise.all(data.train.items.map(({ imagePath }) => fileSize(imagePath)));
+  // Sizes stand for contents, which take long to read; dates change with every copy.
+  for (const [index, { key, caption, repeats }] of data.train.items.entries())
+    images.update(JSON.stringify([key, caption, repeats, sizes[index]]));
   return {
     "U-Net": unet,
     "text encoder": textEncoder,
     VAE: vae,
     "images and captions": images.digest("hex"),
   };
+}
+
+async function fileSize(path: string): Promise<number> {
+  const { size } = await stat(path).catch((cause: unknown) => {
+    throw readError(path, cause);
+  });
+  return size;
 }
 
 /** @throws {DyloraError} `E_WRITE`; a state that lay in the folder is then still there */

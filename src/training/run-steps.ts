@@ -2,7 +2,6 @@
 
 import { stat } from "node:fs/promises";
 import type { TrainBatch } from "../denoiser/denoiser.js";
-import { moduleRank } from "../dylora/index.js";
 import { DyloraError, internalError } from "../errors.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
@@ -16,9 +15,10 @@ import type { MetricsLog } from "./metrics-log.js";
 import type { PreparedRun } from "./prepare.js";
 import type { RunProgress } from "./run-state.js";
 import { Saver } from "./saver.js";
-import { activate, type LearningRates, Stepper, type StepResult } from "./step.js";
-import { startEvent } from "./step-report.js";
+import { type LearningRates, Stepper, type StepResult } from "./step.js";
+import { startEvent, stepEvent, stepFacts, stepRecord } from "./step-report.js";
 import { StepTimer } from "./step-timer.js";
+import { shouldValidate, validate } from "./validation.js";
 
 export interface RunContext {
   readonly run: PreparedRun;
@@ -158,20 +158,14 @@ class StepLoop {
     this.#warnOfTruncation();
 
     const { step } = progress;
-    const epoch = this.#epochEndedBy(step);
-    const isLast = step === totalSteps;
-    if (this.#shouldValidate(step, epoch)) await this.#validate();
-    if (!isLast && config.saveEveryNSteps !== null && step % config.saveEveryNSteps === 0) {
-      await this.#save({ kind: "step", step });
-    }
-    if (
-      !isLast &&
-      epoch !== null &&
-      config.saveEveryNEpochs !== null &&
-      epoch % config.saveEveryNEpochs === 0
-    ) {
-      await this.#save({ kind: "epoch", epoch });
-    }
+    const epochs = this.#epochsEndedBy(step);
+    if (shouldValidate(this.#run, step, epochs)) await this.#validate();
+    if (step === totalSteps) return;
+    const { saveEveryNSteps, saveEveryNEpochs } = config;
+    if (saveEveryNSteps !== null && step % saveEveryNSteps === 0) await this.#save({ kind: "step", step });
+    if (saveEveryNEpochs === null) return;
+    const epoch = epochs.filter((ended) => ended % saveEveryNEpochs === 0).at(-1);
+    if (epoch !== undefined) await this.#save({ kind: "epoch", epoch });
   }
 
   #learningRates(step: number): LearningRates {
@@ -180,93 +174,43 @@ class StepLoop {
     return { unet: (unet ?? 0) * factor, text_encoder: (textEncoder ?? 0) * factor };
   }
 
-  /** The epoch (from 1) that this step completed, or null. */
-  #epochEndedBy(step: number): number | null {
+  /** The epochs (from 1) that this step completed; several where an epoch has fewer samples than a step. */
+  #epochsEndedBy(step: number): number[] {
+    const before = this.#epochsCompleted(step - 1);
+    return Array.from({ length: this.#epochsCompleted(step) - before }, (_, index) => before + 1 + index);
+  }
+
+  #epochsCompleted(steps: number): number {
     const { batches, config } = this.#run;
-    const completed = (steps: number) =>
-      batches.sampler.epochsCompleted(steps * config.gradientAccumulationSteps);
-    return completed(step) > completed(step - 1) ? completed(step) : null;
+    return batches.sampler.epochsCompleted(steps * config.gradientAccumulationSteps);
   }
 
-  #report({ loss, draws, gradNorm }: StepResult, rates: LearningRates): void {
-    const { totalSteps, batches, config } = this.#run;
+  #report(result: StepResult, rates: LearningRates): void {
     const { step, averages } = this.#progress;
-    const components = learningRatesOf(config);
-    const learningRates = {
-      ...(components.unet !== null && { unet: rates.unet }),
-      ...(components.textEncoder !== null && { textEncoder: rates.text_encoder }),
-    };
-    const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
-    const epoch = Math.floor(lastPosition / batches.sampler.epochLength) + 1;
-    const ranks = [...new Set(draws.map(({ rank }) => rank))].sort((a, b) => a - b);
-    const lossEma = averages.overall.value!;
-    this.#context.log.append({
-      step,
-      epoch,
-      loss,
-      lossEma,
-      draws: Object.fromEntries(draws.map((draw, index) => [index, { ...draw }])),
-      learningRates,
-      gradNorm,
-      secondsPerStep: this.#timer.lastSeconds,
-      rssBytes: process.memoryUsage.rss(),
-    });
-    this.#hooks.onEvent({
-      type: "step",
-      step,
-      totalSteps,
-      epoch,
-      loss,
-      lossEma,
-      ranks,
-      learningRates,
-      gradNorm,
-      secondsPerStep: this.#timer.smoothedSeconds,
-      etaSeconds: this.#timer.etaSeconds(step),
-      rssBytes: process.memoryUsage.rss(),
-    });
-  }
-
-  #shouldValidate(step: number, epochEnded: number | null): boolean {
-    const { heldOut, config, totalSteps } = this.#run;
-    if (heldOut === null) return false;
-    const { validateEveryNSteps, validateEveryNEpochs } = config;
-    if (validateEveryNSteps !== null && step % validateEveryNSteps === 0) return true;
-    const everyEpochs = validateEveryNEpochs ?? (validateEveryNSteps === null ? 1 : null);
-    return (
-      step === totalSteps || (epochEnded !== null && everyEpochs !== null && epochEnded % everyEpochs === 0)
+    const facts = stepFacts(this.#run, step, result, rates, averages.overall.value!);
+    this.#context.log.append(stepRecord(facts, result, this.#timer.lastSeconds));
+    this.#hooks.onEvent(
+      stepEvent(facts, result, this.#run.totalSteps, {
+        secondsPerStep: this.#timer.smoothedSeconds,
+        etaSeconds: this.#timer.etaSeconds(step),
+      }),
     );
   }
 
-  /**
-   * The loss on held-out images at every rank that is trained, on the same noises each time.
-   *
-   * It may take long: a run that is to stop leaves it for when the run goes on.
-   */
+  /** It may take long: a run that is to stop leaves it for when the run goes on. */
   async #validate(): Promise<void> {
-    const { heldOut, denoiser, plan, modules } = this.#run;
+    const { heldOut } = this.#run;
     const { step } = this.#progress;
-    if (heldOut === null) return;
     this.#progress.validationDue = true;
-    const byRank: { rank: number; loss: number }[] = [];
-    const { signal } = this.#hooks;
-    for (const rank of plan.ranks) {
-      const active = modules.map(({ factors }) => activate(factors, moduleRank(plan, factors.maxRank, rank)));
-      const losses = await heldOut.losses(denoiser, active, { signal }).catch((error: unknown) => {
-        if (error === signal.reason) return null;
-        throw error;
-      });
-      if (losses === null) return;
-      byRank.push({ rank, loss: losses.reduce((total, loss) => total + loss, 0) / losses.length });
-    }
+    const byRank = await validate(this.#run, this.#hooks.signal);
+    if (byRank === null || heldOut === null) return;
     this.#progress.validationDue = false;
     this.#timer.exclude();
+    const sampleCount = heldOut.samples.length;
     const lossByRank = Object.fromEntries(byRank.map(({ rank, loss }) => [rank, loss]));
-    this.#context.log.append({ step, validation: { sampleCount: heldOut.samples.length, lossByRank } });
-    const epoch = this.#run.batches.sampler.epochsCompleted(
-      step * this.#run.config.gradientAccumulationSteps,
-    );
-    this.#hooks.onEvent({ type: "validation", step, epoch, sampleCount: heldOut.samples.length, byRank });
+    this.#context.log.append({ step, validation: { sampleCount, lossByRank } });
+    const epoch = this.#epochsCompleted(step);
+    this.#hooks.onEvent({ type: "validation", step, epoch, sampleCount, byRank });
   }
 
   async #save(point: Parameters<Saver["save"]>[0]): Promise<{ weights: string; state: string | null }> {
@@ -287,24 +231,25 @@ class StepLoop {
 
   /** What the run has learned is not lost with the step that failed: its state is saved, where that can succeed. */
   async #rescue(error: unknown): Promise<unknown> {
-    if (!(error instanceof DyloraError) || error.code === "E_WRITE") return error;
-    const { config } = this.#run;
+    const code = error instanceof DyloraError ? error.code : "E_INTERNAL";
+    if (code === "E_WRITE") return error;
     const { resumedFromStep, log } = this.#context;
-    const hasDiverged = error.code === "E_DIVERGED";
-    if (hasDiverged) this.#lastGood.restore(this.#progress);
+    if (code === "E_DIVERGED") this.#lastGood.restore(this.#progress);
     const { step } = this.#progress;
     let note = nothingLearnedNote(resumedFromStep);
     if (step > (resumedFromStep ?? 0)) {
       try {
         log.sync();
         const stateDir = await this.#saver.saveState({ kind: "step", step });
-        note = hasDiverged ? divergedNote(config, step, stateDir) : goOnNote(step, stateDir);
+        note =
+          code === "E_DIVERGED" ? divergedNote(this.#run.config, step, stateDir) : goOnNote(step, stateDir);
       } catch {
         return error;
       }
     }
+    if (!(error instanceof DyloraError)) return error;
     const ownNote = error.note === undefined ? "" : `${error.note} `;
-    return new DyloraError(error.code, error.message, { note: `${ownNote}${note}`, cause: error });
+    return new DyloraError(code, error.message, { note: `${ownNote}${note}`, cause: error });
   }
 
   #warnOfTruncation(): void {

@@ -2,9 +2,12 @@
 
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
-import type { StartEvent } from "./events.js";
+import { learningRatesOf } from "./config.js";
+import type { StartEvent, StepEvent } from "./events.js";
+import type { MetricsRecord } from "./metrics-log.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
+import type { LearningRates, StepResult } from "./step.js";
 
 /** @param resumedFromStep - null for a new run */
 export function startEvent(
@@ -62,4 +65,60 @@ export function startEvent(
 
 function elements(weights: ReadonlyMap<string, { shape: readonly number[] }>): number {
   return countParameters(new Map([...weights].map(([name, { shape }]) => [name, shape])));
+}
+
+/** What the log and the event of a step have in common. */
+type StepFacts = Pick<
+  StepEvent,
+  "step" | "epoch" | "loss" | "lossEma" | "learningRates" | "gradNorm" | "rssBytes"
+>;
+
+/** @param lossEma - the step's own loss included */
+export function stepFacts(
+  { batches, config }: Pick<PreparedRun, "batches" | "config">,
+  step: number,
+  { loss, gradNorm }: StepResult,
+  rates: LearningRates,
+  lossEma: number,
+): StepFacts {
+  const trained = learningRatesOf(config);
+  const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
+  return {
+    step,
+    epoch: Math.floor(lastPosition / batches.sampler.epochLength) + 1,
+    loss,
+    lossEma,
+    learningRates: {
+      ...(trained.unet !== null && { unet: rates.unet }),
+      ...(trained.textEncoder !== null && { textEncoder: rates.text_encoder }),
+    },
+    gradNorm,
+    rssBytes: process.memoryUsage.rss(),
+  };
+}
+
+/** The line of a step in `metrics.jsonl`. */
+export function stepRecord(facts: StepFacts, { draws }: StepResult, secondsPerStep: number): MetricsRecord {
+  const { step, epoch, loss, lossEma, learningRates, gradNorm, rssBytes } = facts;
+  return {
+    step,
+    epoch,
+    loss,
+    lossEma,
+    draws: Object.fromEntries(draws.map((draw, index) => [index, { ...draw }])),
+    learningRates: { ...learningRates },
+    gradNorm,
+    secondsPerStep,
+    rssBytes,
+  };
+}
+
+export function stepEvent(
+  facts: StepFacts,
+  { draws }: StepResult,
+  totalSteps: number,
+  time: Pick<StepEvent, "secondsPerStep" | "etaSeconds">,
+): StepEvent {
+  const ranks = [...new Set(draws.map(({ rank }) => rank))].sort((a, b) => a - b);
+  return { type: "step", ...facts, totalSteps, ranks, ...time };
 }

@@ -1,6 +1,5 @@
 /** Ways to break a file. The same seed breaks it in the same way. */
 import type { RandomStream } from "../../src/random/stream.js";
-import { DTYPES, type Dtype } from "../../src/safetensors/index.js";
 import {
   entriesJson,
   type FuzzFile,
@@ -11,109 +10,17 @@ import {
   withLength,
 } from "./fuzz-file.js";
 
-/** Numbers that sizes and offsets trip over. */
-const NUMBERS = [
-  -1,
-  0,
-  1,
-  2,
-  3,
-  4,
-  7,
-  8,
-  255,
-  256,
-  65_535,
-  2 ** 31 - 1,
-  2 ** 31,
-  2 ** 32,
-  2 ** 53 - 1,
-  2 ** 53,
-  2 ** 63,
-  1e308,
-  0.5,
-  1.5,
-];
-
-const TEXTS = [
-  "",
-  "\0",
-  "\ud800",
-  "__proto__",
-  "constructor",
-  "__metadata__",
-  ".",
-  "..",
-  "../x",
-  "/",
-  "a".repeat(300),
-  "𝕏",
-  "é",
-  "e\u0301",
-  "lora_unet_",
-  ".alpha",
-  "lora_unet_x.alpha",
-  "lora_unet_x.lora_down.weight",
-  "nan",
-  "None",
-  "[]",
-  "{}",
-  "-1",
-  "1e999",
-  "\x1b[2J",
-];
-
-/** Values where another kind of value belongs. */
-const VALUES: readonly unknown[] = [
-  null,
-  true,
-  [],
-  {},
-  [[]],
-  "text",
-  "F16",
-  1,
-  -1,
-  0.5,
-  1e308,
-  [1, 2, 3],
-  { dtype: "F16" },
-  ...NUMBERS,
-  ...TEXTS,
-];
-
-/** JSON that is valid and uncommon, or not valid. */
-const FRAGMENTS = [
-  "{",
-  "}",
-  "[",
-  "]",
-  ",",
-  ":",
-  '"',
-  "\\",
-  "\\u0000",
-  "\\ud83d",
-  "null",
-  "1e5",
-  "01",
-  "-0",
-  "1.0",
-  "0x1",
-  "NaN",
-  " ".repeat(64),
-  "\n",
-  "\t",
-  "\ufeff",
-  "\0",
-  "[".repeat(200),
-  '{"a":'.repeat(150),
-  "9".repeat(400),
-  "/*x*/",
-  "'",
-];
-
-const DTYPE_NAMES = Object.keys(DTYPES) as Dtype[];
+import {
+  changeBytes,
+  changeNumbers,
+  changeText,
+  DTYPE_NAMES,
+  mutateText,
+  pick,
+  TEXTS,
+  VALUES,
+  wellFormed,
+} from "./mutate-values.js";
 
 export type Mutation = "header" | "file";
 
@@ -167,18 +74,6 @@ function headerText(file: FuzzFile, random: RandomStream): Buffer {
   return withLength(header, randomData(dataBytes, 1), length);
 }
 
-/** JSON with pieces taken out, put in or replaced. */
-export function mutateText(text: string, random: RandomStream): string {
-  let mutated = text;
-  for (let i = 0; i <= random.int(3); i++) {
-    const at = random.int(mutated.length + 1);
-    const end = Math.min(mutated.length, at + pick([0, 0, 1, 5, 40], random));
-    mutated =
-      mutated.slice(0, at) + (random.int(4) === 0 ? "" : pick(FRAGMENTS, random)) + mutated.slice(end);
-  }
-  return mutated;
-}
-
 /** The header's own structure: types, shapes, offsets, keys. */
 function headerEntries(file: FuzzFile, random: RandomStream): Buffer {
   const { entries, dataBytes } = headerOf(file);
@@ -219,25 +114,6 @@ function changeEntry(entries: [string, unknown][], random: RandomStream): void {
         ...value,
         [pick(["extra", "dtype", "shape", "data_offsets"], random)]: pick(VALUES, random),
       };
-  }
-}
-
-function changeNumbers(numbers: unknown, random: RandomStream): unknown {
-  if (!Array.isArray(numbers) || random.int(6) === 0) return pick(VALUES, random);
-  const changed = [...numbers];
-  const index = random.int(changed.length + 1);
-  switch (random.int(4)) {
-    case 0:
-      changed[index] = pick(NUMBERS, random);
-      return changed;
-    case 1:
-      changed[index] = ((changed[index] as number | undefined) ?? 0) + random.int(5) - 2;
-      return changed;
-    case 2:
-      changed.splice(index, 1);
-      return changed;
-    default:
-      return changed.reverse();
   }
 }
 
@@ -329,9 +205,9 @@ function changeTensor(tensors: FuzzTensor[], random: RandomStream): void {
 }
 
 function wrongMetadata(file: FuzzFile, random: RandomStream): Buffer {
-  const metadata: Record<string, string> = { ...file.metadata };
+  const metadata = new Map(Object.entries(file.metadata ?? {}));
   const keys = [
-    ...Object.keys(metadata),
+    ...metadata.keys(),
     "ss_network_args",
     "ss_network_module",
     "ss_network_dim",
@@ -339,13 +215,14 @@ function wrongMetadata(file: FuzzFile, random: RandomStream): Buffer {
     "dylora_converted_from",
   ];
   for (let i = 0; i <= random.int(3); i++) {
-    const key = random.int(6) === 0 ? pick(TEXTS, random) : pick(keys, random);
+    const key = random.int(6) === 0 ? wellFormed(pick(TEXTS, random)) : pick(keys, random);
     const value =
-      metadata[key] ?? pick(["lycoris.kohya", "networks.dylora", '{"unit": "3"}', '{"version": 1}'], random);
-    metadata[key.replace("\ud800", "?")] =
-      random.int(2) === 0 ? JSON.stringify(pick(VALUES, random)) : changeText(value, random);
+      metadata.get(key) ??
+      pick(["lycoris.kohya", "networks.dylora", '{"unit": "3"}', '{"version": 1}'], random);
+    const changed = random.int(2) === 0 ? JSON.stringify(pick(VALUES, random)) : mutateText(value, random);
+    metadata.set(key, wellFormed(changed));
   }
-  return fileBytes({ ...file, metadata });
+  return fileBytes({ ...file, metadata: Object.fromEntries(metadata) });
 }
 
 /** Bits of the data: infinity, NaN, zeros, huge alphas. */
@@ -355,39 +232,10 @@ function wrongNumbers(file: FuzzFile, random: RandomStream): Buffer {
   if (bytes.length === begin) return bytes;
   if (random.int(3) > 0) return changeBytes(bytes, begin, bytes.length, random);
   const at = begin + random.int(bytes.length - begin);
-  return bytes.fill(pick([0x00, 0xff, 0x7c, 0x7f, 0x80], random), at, at + random.int(300));
+  return bytes.fill(
+    pick([0x00, 0xff, 0x7c, 0x7f, 0x80], random),
+    at,
+    Math.min(bytes.length, at + random.int(300)),
+  );
 }
 
-function changeBytes(bytes: Buffer, begin: number, end: number, random: RandomStream): Buffer {
-  for (let i = 0; i <= random.int(8); i++) {
-    const at = begin + random.int(end - begin);
-    bytes[at] = random.int(2) === 0 ? bytes[at]! ^ (1 << random.int(8)) : random.int(256);
-  }
-  return bytes;
-}
-
-/** Another letter, a piece less, a piece twice: still a name of the same kind, mostly. */
-function changeText(text: string, random: RandomStream): string {
-  const at = random.int(text.length + 1);
-  switch (random.int(5)) {
-    case 0:
-      return text.slice(0, at) + text.slice(at + 1);
-    case 1:
-      return text.slice(0, at) + String.fromCharCode(32 + random.int(95)) + text.slice(at);
-    case 2:
-      return text.replace(/\d+/, () => String(pick([0, 1, 9, 31, 99, 1e9], random)));
-    case 3:
-      return text.replace(/lora_(down|up)|lora_([AB])|alpha/, () =>
-        pick(
-          ["lora_down", "lora_up", "lora_A", "lora_B", "alpha", "hada_w1_a", "dora_scale", "lora_mid"],
-          random,
-        ),
-      );
-    default:
-      return pick(TEXTS, random).replace("\ud800", "?");
-  }
-}
-
-function pick<T>(items: readonly T[], random: RandomStream): T {
-  return items[random.int(items.length)]!;
-}

@@ -17,7 +17,6 @@ const ALLOWED: ReadonlySet<ErrorCode> = new Set([
   "E_INCOMPATIBLE",
   "E_READ",
   "E_RANK",
-  "E_DIVERGED",
   "E_USAGE",
 ]);
 
@@ -36,7 +35,7 @@ export const OPERATIONS: Readonly<Record<string, (path: string, out: string) => 
     await using source = await openAdapter(path, { foreign: "keep" });
     // Another dialect than its own, whichever it is.
     const to = WRITTEN_DIALECTS.find((dialect) => dialect !== source.dialect)!;
-    return await convert(planConvert(source, { to, path: join(out, "converted"), keepUnknown: true }));
+    return await convert(await planConvert(source, { to, path: join(out, "converted"), keepUnknown: true }));
   },
   async merge(path, out) {
     await using adapter = await openAdapter(path);

@@ -3,7 +3,8 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { randomStream } from "../../src/random/stream.js";
 import { CORPUS } from "./corpus.js";
-import { type Mutation, mutate, mutateText } from "./mutate.js";
+import { type Mutation, mutate } from "./mutate.js";
+import { mutateText } from "./mutate-values.js";
 import { FuzzFailure, OPERATIONS, runOperation } from "./operations.js";
 
 export interface FuzzRange {

@@ -1,5 +1,5 @@
 /** A run that was stopped and goes on is the run that was not. (Runs that are killed: test/e2e/resume.test.ts) */
-import { cp, readdir, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { SafetensorsFile } from "../../src/safetensors/index.js";
@@ -195,6 +195,20 @@ describe("what a state does not fit is refused, and stays as it is", () => {
       message: expect.stringContaining("images and captions"),
     });
     await expectReference(folder);
+  });
+
+  test("a picture of another size under the same name and caption", async () => {
+    const changed = await tempFolder();
+    await cp(pictures, changed, { recursive: true });
+    const [first] = (await readdir(join(changed, "2_emoji"))).filter((name) => name.endsWith(".png"));
+    const path = join(changed, "2_emoji", first!);
+    // Bytes behind the picture's end: any decoder still reads it.
+    await writeFile(path, Buffer.concat([await readFile(path), Buffer.alloc(3)]));
+    const state = join(reference.folder, "cat-step00000002-state");
+    await expect(resumeFrom(state, { trainDataDir: changed })).rejects.toMatchObject({
+      code: "E_INCOMPATIBLE",
+      message: expect.stringContaining("images and captions"),
+    });
   });
 
   test.each([

@@ -117,7 +117,7 @@ export const extractCommand = defineCommand({
   command: "extract",
   flagStyle: "kebab",
   positional: "<file>",
-  positionalDescription: "DyLoRA file (any LoRA file in kohya's format will do)",
+  positionalDescription: "DyLoRA file or PEFT folder (any LoRA will do); copies keep its dialect",
   table: EXTRACT_OPTIONS,
   details:
     "The file of rank b is the part of the DyLoRA that was trained as rank b, byte for byte unless --dtype converts it. All files are written in one pass, and each appears only when it is complete.",

@@ -43,6 +43,8 @@ export class JobPool {
   readonly #load: number[];
   readonly #waiting = new Map<number, Waiting>();
   #nextTicket = 0;
+  /** Why no job can run any more. */
+  #failure: { readonly error: unknown } | null = null;
 
   /** @param workBytes - size of all factors that will be worked on */
   constructor(workBytes: number) {
@@ -62,6 +64,7 @@ export class JobPool {
     if (this.#threads.length === 0) {
       return (MODULE_JOBS[name] as (input: JobInput<Name>) => JobResult<Name>)(input);
     }
+    if (this.#failure !== null) throw this.#failure.error;
     const index = this.#load.indexOf(Math.min(...this.#load));
     this.#load[index]!++;
     try {
@@ -102,6 +105,7 @@ export class JobPool {
   }
 
   #failAll(error: unknown): void {
+    this.#failure ??= { error };
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
