@@ -269,7 +269,10 @@ describe("a diffusers folder", () => {
     const inside = join(out, "a.safetensors");
     await copyFile(adapter, inside);
     const replacing = mergeInto(base, [{ path: inside, ratio: 1 }], out, { overwrite: true });
-    await expect(replacing).rejects.toMatchObject({ code: "E_USAGE", message: expect.stringContaining("lies inside") });
+    await expect(replacing).rejects.toMatchObject({
+      code: "E_USAGE",
+      message: expect.stringContaining("lies inside"),
+    });
     expect(await readdir(out)).toContain("a.safetensors");
   });
 

@@ -135,6 +135,9 @@ function chooseRank(
 }
 
 /** `norm(tuned - base) / norm(base)`; null where the base's weight is zero. */
-export function relativeChange({ norm, baseNorm }: Pick<WeightDifference, "norm" | "baseNorm">): number | null {
+export function relativeChange({
+  norm,
+  baseNorm,
+}: Pick<WeightDifference, "norm" | "baseNorm">): number | null {
   return baseNorm === 0 ? null : norm / baseNorm;
 }

@@ -2,14 +2,9 @@
 import { type Component, type ModuleKind, writeAdapter } from "../adapter/index.js";
 import { DyloraError } from "../errors.js";
 import type { WritableDtype } from "../safetensors/index.js";
-import { diffMetadata } from "./diff-metadata.js";
 import { type ChangedTarget, DiffJob, relativeChange } from "./diff-job.js";
-import {
-  measureDifferences,
-  pairWeights,
-  type WeightDifference,
-  WeightReader,
-} from "./diff-weights.js";
+import { diffMetadata } from "./diff-metadata.js";
+import { measureDifferences, pairWeights, type WeightDifference, WeightReader } from "./diff-weights.js";
 import { type ModelPartName, type ModelWeights, openModelWeights } from "./merge-model.js";
 import { checkOutput } from "./merge-output.js";
 

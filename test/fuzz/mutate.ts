@@ -238,4 +238,3 @@ function wrongNumbers(file: FuzzFile, random: RandomStream): Buffer {
     Math.min(bytes.length, at + random.int(300)),
   );
 }
-
