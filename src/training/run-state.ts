@@ -55,9 +55,11 @@ export async function runIdentities({ checkpoint, data }: PreparedRun): Promise<
     weightsFingerprint(checkpoint.vae!.weights),
   ]);
   const images = createHash("sha256");
-  const sizes = await Promise.all(data.train.items.map(({ imagePath }) => fileSize(imagePath)));
+  // Held-out images too: what a run measures on them is part of its metrics.
+  const items = [...data.train.items, ...data.validation.items];
+  const sizes = await Promise.all(items.map(({ imagePath }) => fileSize(imagePath)));
   // Sizes stand for contents, which take long to read; dates change with every copy.
-  for (const [index, { key, caption, repeats }] of data.train.items.entries())
+  for (const [index, { key, caption, repeats }] of items.entries())
     images.update(JSON.stringify([key, caption, repeats, sizes[index]]));
   return {
     "U-Net": unet,
