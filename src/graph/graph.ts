@@ -71,6 +71,8 @@ export class Graph {
   #counter = 0;
   /** The list that operations are recorded on; null while their gradients are not wanted. */
   #tape: Operation[] | null = [];
+  /** What new nodes read instead of a tensor; see {@link Graph.substituting}. */
+  #substitutes: ReadonlyMap<Tensor, Tensor> = new Map();
   /** Inside an operation: whether its inputs need a gradient. Null outside. */
   #insideOperation: boolean | null = null;
 
@@ -114,7 +116,7 @@ export class Graph {
     this.nodes.push({
       op: spec.op,
       domain: spec.domain ?? "",
-      inputs: spec.inputs,
+      inputs: spec.inputs.map((input) => (input === null ? null : (this.#substitutes.get(input) ?? input))),
       outputs,
       attributes: spec.attributes ?? {},
     });
@@ -173,6 +175,17 @@ export class Graph {
   /** Runs `build` without recording: for nodes that no gradient flows through (the backward pass itself). */
   untracked<T>(build: () => T): T {
     return this.#withTape(null, build);
+  }
+
+  /** Runs `build`, whose nodes read other tensors of the same values in place of some. Gradient rules see the originals. */
+  substituting<T>(substitutes: ReadonlyMap<Tensor, Tensor>, build: () => T): T {
+    const saved = this.#substitutes;
+    this.#substitutes = new Map([...saved, ...substitutes]);
+    try {
+      return build();
+    } finally {
+      this.#substitutes = saved;
+    }
   }
 
   /** The operations recorded so far, in order. */

@@ -36,7 +36,7 @@ describe("estimateActivationBytes", () => {
     const gain = cast(graph, graph.external("gain", "float16", [10], NOWHERE), "float32");
     const plain = graph.external("plain", "float32", [10], NOWHERE);
     graph.external("unused", "float32", [5000], NOWHERE);
-    const forward = gemm(graph, x, matrix, { transB: true });
+    const forward = gemm(graph, x, matrix, { transB: true, c: plain });
     const y = mul(graph, mul(graph, gemm(graph, forward, matrix), gain), plain);
     const symbols = {};
     expect(estimateActivationBytes(graph, { y }, { symbols })).toMatchObject({

@@ -128,7 +128,8 @@ export class Layers {
   ): Tensor {
     const { graph } = this;
     const weight = this.weight(`${path}.weight`);
-    const y = conv2d(graph, x, weight, { ...options, bias: this.#bias(path) });
+    const bias = this.#bias(path);
+    const y = conv2d(graph, x, weight, { ...options, bias, weightIsFolded: this.#foldsConstants });
     const branch = this.#lora.get(path);
     if (branch === undefined) return y;
     const { down, up, scale } = branch;

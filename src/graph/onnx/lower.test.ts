@@ -11,7 +11,8 @@ import { add, cast, exp, mul, neg } from "../ops/elementwise.js";
 import { gemm } from "../ops/matmul.js";
 import { transpose } from "../ops/shape.js";
 import type { Tensor } from "../tensor.js";
-import { type LowerOptions, lowerToOnnx } from "./lower.js";
+import { lowerToOnnx } from "./lower.js";
+import type { NodeOrderOptions } from "./node-order.js";
 
 let root: string;
 beforeAll(() => {
@@ -25,7 +26,7 @@ async function run(
   graph: Graph,
   outputs: Readonly<Record<string, Tensor>>,
   feeds: Readonly<Record<string, readonly number[]>>,
-  options: LowerOptions & { mode?: ExecutionMode } = {},
+  options: NodeOrderOptions & { mode?: ExecutionMode } = {},
 ): Promise<Record<string, number[]>> {
   const { mode = "fast" } = options;
   const session = await Session.create(lowerToOnnx(graph, outputs, options), {
@@ -86,7 +87,7 @@ function decodeNodes(bytes: Uint8Array): DecodedNode[] {
   return nodes;
 }
 
-const lowered = (graph: Graph, outputs: Readonly<Record<string, Tensor>>, options?: LowerOptions) =>
+const lowered = (graph: Graph, outputs: Readonly<Record<string, Tensor>>, options?: NodeOrderOptions) =>
   decodeNodes(lowerToOnnx(graph, outputs, options).bytes);
 
 describe("the model", () => {

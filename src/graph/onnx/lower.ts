@@ -2,8 +2,9 @@
 
 import { dirname, relative, sep } from "node:path";
 import { internalError } from "../../errors.js";
-import type { ExternalData, Graph, Node } from "../graph.js";
+import type { ExternalData, Graph } from "../graph.js";
 import { fixedShape, type Tensor } from "../tensor.js";
+import { type NodeOrderOptions, orderedNodes } from "./node-order.js";
 import { encodeModel, type ProtoInitializer, type ProtoNode } from "./proto.js";
 
 export interface LoweredModel {
@@ -17,30 +18,17 @@ export interface LoweredModel {
   readonly nodeCount: number;
 }
 
-export interface LowerOptions {
-  /**
-   * Give every use of a weight its own conversion node (cast, transposition), so that a converted weight lives only
-   * while it is used. For sessions that do not fold constants ahead of time (lean mode). Default false.
-   */
-  weightConversionPerUse?: boolean;
-}
+export type LowerOptions = NodeOrderOptions;
 
 /**
  * Lowers the part of `graph` that `outputs` depend on.
- *
- * Nodes whose result nobody reads but the caller (the gradients of LoRA factors) are written last, in reverse order.
- * onnxruntime executes depth first, starting from the last such node: in their natural order it would compute the
- * deepest gradient first, that is run the whole backward pass, and keep every activation gradient alive until the other
- * factor gradients are done at the very end.
  */
 export function lowerToOnnx(
   graph: Graph,
   outputs: Readonly<Record<string, Tensor>>,
   options: LowerOptions = {},
 ): LoweredModel {
-  const nodes = reachable(graph, Object.values(outputs));
-  const uses = options.weightConversionPerUse ? convertPerUse(graph, nodes) : nodes;
-  const ordered = leavesLast(uses);
+  const ordered = orderedNodes(graph, Object.values(outputs), options);
 
   const names = new Map<Tensor, string>();
   const identities: ProtoNode[] = [];
@@ -91,60 +79,6 @@ export function lowerToOnnx(
     outputs: Object.entries(outputs).map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
   });
   return { bytes, dataFolder, inputs, outputs: new Map(Object.entries(outputs)), nodeCount: ordered.length };
-}
-
-/** The nodes that `targets` depend on, in the order they were made. */
-export function reachable(graph: Graph, targets: readonly Tensor[]): Node[] {
-  const needed = new Set(targets);
-  const kept: Node[] = [];
-  for (let index = graph.nodes.length - 1; index >= 0; index--) {
-    const node = graph.nodes[index]!;
-    if (!node.outputs.some((output) => needed.has(output))) continue;
-    kept.push(node);
-    for (const input of node.inputs) if (input !== null) needed.add(input);
-  }
-  return kept.reverse();
-}
-
-function leavesLast(nodes: readonly Node[]): Node[] {
-  const read = new Set(nodes.flatMap((node) => node.inputs));
-  const isLeaf = (node: Node) => !node.outputs.some((output) => read.has(output));
-  return [...nodes.filter((node) => !isLeaf(node)), ...nodes.filter(isLeaf).reverse()];
-}
-
-/** Clones nodes that depend on weights alone, one clone for every node that reads them. */
-function convertPerUse(graph: Graph, nodes: readonly Node[]): Node[] {
-  const producers = new Map<Tensor, Node>();
-  const fromWeights = new Set<Tensor>();
-  for (const node of nodes) {
-    for (const output of node.outputs) producers.set(output, node);
-    const inputs = node.inputs.filter((input) => input !== null);
-    if (inputs.every((input) => graph.constants.has(input) || fromWeights.has(input))) {
-      for (const output of node.outputs) fromWeights.add(output);
-    }
-  }
-  let clones = 0;
-  const result: Node[] = [];
-  const cloneChain = (tensor: Tensor): Tensor => {
-    const producer = producers.get(tensor);
-    if (producer === undefined) return tensor;
-    const suffix = `_use${clones++}`;
-    const outputs = producer.outputs.map((output) => ({ ...output, name: `${output.name}${suffix}` }));
-    result.push({
-      ...producer,
-      inputs: producer.inputs.map((input) => (input === null ? null : cloneChain(input))),
-      outputs,
-    });
-    return outputs[producer.outputs.indexOf(tensor)]!;
-  };
-  for (const node of nodes) {
-    if (node.outputs.some((output) => fromWeights.has(output))) continue;
-    const inputs = node.inputs.map((input) =>
-      input !== null && fromWeights.has(input) ? cloneChain(input) : input,
-    );
-    result.push({ ...node, inputs });
-  }
-  return result;
 }
 
 /** The deepest folder that holds all files; null without files. */

@@ -47,7 +47,13 @@ function leavesLast(nodes: readonly Node[]): Node[] {
   return [...nodes.filter((node) => !isLeaf(node)), ...nodes.filter(isLeaf).reverse()];
 }
 
-/** Clones nodes that depend on weights alone, one clone for every node that reads them. */
+/**
+ * Clones nodes that depend on weights alone, one clone for every node that reads them.
+ *
+ * The clones come first in the model. onnxruntime visits of a node's producers the last in the model first: behind the
+ * producer of the other operand, every weight on the way to the first layer would be converted before that layer is
+ * executed, thousands of nodes before it is read itself.
+ */
 function convertPerUse(graph: Graph, nodes: readonly Node[]): Node[] {
   const producers = new Map<Tensor, Node>();
   const fromWeights = new Set<Tensor>();
@@ -58,18 +64,15 @@ function convertPerUse(graph: Graph, nodes: readonly Node[]): Node[] {
       for (const output of node.outputs) fromWeights.add(output);
     }
   }
-  let clones = 0;
-  const result: Node[] = [];
+  const clones: Node[] = [];
+  const others: Node[] = [];
   const cloneChain = (tensor: Tensor): Tensor => {
     const producer = producers.get(tensor);
     if (producer === undefined) return tensor;
-    const suffix = `_use${clones++}`;
+    const suffix = `_use${clones.length}`;
     const outputs = producer.outputs.map((output) => ({ ...output, name: `${output.name}${suffix}` }));
-    result.push({
-      ...producer,
-      inputs: producer.inputs.map((input) => (input === null ? null : cloneChain(input))),
-      outputs,
-    });
+    const inputs = producer.inputs.map((input) => (input === null ? null : cloneChain(input)));
+    clones.push({ ...producer, inputs, outputs });
     return outputs[producer.outputs.indexOf(tensor)]!;
   };
   for (const node of nodes) {
@@ -77,7 +80,7 @@ function convertPerUse(graph: Graph, nodes: readonly Node[]): Node[] {
     const inputs = node.inputs.map((input) =>
       input !== null && fromWeights.has(input) ? cloneChain(input) : input,
     );
-    result.push({ ...node, inputs });
+    others.push({ ...node, inputs });
   }
-  return result;
+  return [...clones, ...others];
 }

@@ -25,6 +25,8 @@ interface ConvCase {
   stride: number;
   padding: number | Pads;
   bias: boolean;
+  /** Default false. */
+  weightIsFolded?: boolean;
 }
 
 /** y[n,o,p] = bias[o] + Σ_{i,k} x[n,i, s p + k - pad] w[o,i,k], x zero outside the image. */
@@ -73,6 +75,7 @@ function check({
   stride,
   padding,
   bias,
+  weightIsFolded = false,
 }: ConvCase): OperatorCheck {
   return {
     inputs: {
@@ -80,7 +83,7 @@ function check({
       w: { shape: [outputs, inputs, ...kernel] },
       ...(bias ? { bias: { shape: [outputs] } } : {}),
     },
-    build: (graph, { x, w, bias }) => conv2d(graph, x!, w!, { stride, padding, bias }),
+    build: (graph, { x, w, bias }) => conv2d(graph, x!, w!, { stride, padding, bias, weightIsFolded }),
     reference: ({ x, w, bias }) => reference(x!, w!, bias, stride, padding),
   };
 }
@@ -88,7 +91,13 @@ function check({
 const small = fc.integer({ min: 1, max: 3 });
 /** Odd and even lengths, all at least as long as a kernel. */
 const imageLength = fc.integer({ min: 3, max: 7 });
-const image = { n: fc.integer({ min: 1, max: 2 }), inputs: small, outputs: small, bias: fc.boolean() };
+const image = {
+  n: fc.integer({ min: 1, max: 2 }),
+  inputs: small,
+  outputs: small,
+  bias: fc.boolean(),
+  weightIsFolded: fc.boolean(),
+};
 const sizes = { height: imageLength, width: imageLength };
 
 describeOperators(convolutions, {

@@ -3,9 +3,10 @@
  *
  * With y[n,o,p] = Σ_{i,k} x[n,i, s p + k - pad] w[o,i,k]:
  *
- * - dX for stride 1 is again a convolution: dX[n,i,q] = Σ_{o,k} dY[n,o, q + pad - k] w[o,i,k], that is dY convolved with
- *   w, its channel axes exchanged and its taps reversed, padded by kernel - 1 - pad. (onnxruntime's ConvTranspose takes
- *   1.3 to 2 times as long.) For a larger stride it is ConvTranspose.
+ * - dX is ConvTranspose. For stride 1 it is also a convolution: dX[n,i,q] = Σ_{o,k} dY[n,o, q + pad - k] w[o,i,k], that is
+ *   dY convolved with w, its channel axes exchanged and its taps reversed, padded by kernel - 1 - pad. onnxruntime's Conv
+ *   takes half to three quarters of the time of its ConvTranspose, but exchanging and reversing the weights of a U-Net takes
+ *   longer than a whole step: only sessions that do it once, ahead of time, gain.
  * - dW[o,i,k] = Σ_{n,p} dY[n,o,p] x[n,i, s p + k - pad]: x with batch and channels exchanged, convolved with dY (batch and
  *   channels exchanged) as the kernel, whose taps lie s apart (dilation).
  */
@@ -14,7 +15,7 @@ import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
 import { type Dim, fixedShape, formatShape, type Tensor } from "../tensor.js";
 import { sum } from "./reduce.js";
-import { reshape, slice, transpose } from "./shape.js";
+import { reshape, reverse, slice, transpose } from "./shape.js";
 
 export interface ConvOptions {
   /** Default 1. */
@@ -23,6 +24,8 @@ export interface ConvOptions {
   padding?: number | readonly [number, number, number, number];
   /** `[O]`. */
   bias?: Tensor | undefined;
+  /** `w` is constant, and the session computes what depends on constants alone ahead of time. Default false. */
+  weightIsFolded?: boolean;
 }
 
 type Pads = readonly [number, number, number, number];
@@ -35,7 +38,7 @@ type Pads = readonly [number, number, number, number];
  * @returns `[N, O, H', W']` with `H' = floor((H + top + bottom - kh) / stride) + 1`
  */
 export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
-  const { stride = 1, padding = 0, bias } = options;
+  const { stride = 1, padding = 0, bias, weightIsFolded = false } = options;
   const pads: Pads = typeof padding === "number" ? [padding, padding, padding, padding] : padding;
   if (x.shape.length !== 4 || w.shape.length !== 4 || x.shape[1] !== w.shape[1]) {
     throw internalError(`conv2d of ${formatShape(x.shape)} with ${formatShape(w.shape)}`);
@@ -45,7 +48,7 @@ export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions 
     bias === undefined ? [x, w] : [x, w, bias],
     () => convNode(graph, x, w, { stride, pads, dilation: 1, bias }),
     (dy, [wantX, wantW, wantBias]) => [
-      wantX ? convGradientX(graph, dy, x, w, stride, pads) : null,
+      wantX ? convGradientX(graph, dy, x, w, { stride, pads, weightIsFolded }) : null,
       wantW ? convGradientW(graph, dy, x, w, stride, pads) : null,
       wantBias ? reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape) : null,
     ],
@@ -84,10 +87,16 @@ function convNode(graph: Graph, x: Tensor, w: Tensor, options: ConvNodeOptions):
   });
 }
 
-function convGradientX(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {
+function convGradientX(
+  graph: Graph,
+  dy: Tensor,
+  x: Tensor,
+  w: Tensor,
+  { stride, pads, weightIsFolded }: { stride: number; pads: Pads; weightIsFolded: boolean },
+): Tensor {
   const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
   const [top, left, bottom, right] = pads;
-  if (stride === 1) {
+  if (stride === 1 && weightIsFolded) {
     return convNode(graph, dy, exchangeAndReverse(graph, w), {
       stride: 1,
       pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
@@ -115,26 +124,14 @@ function convGradientX(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: n
   });
 }
 
-/** `[O, I, kh, kw]` to `[I, O, kh, kw]` with the taps in reverse order. */
+/**
+ * `[O, I, kh, kw]` to `[I, O, kh, kw]` with the taps in reverse order.
+ *
+ * In as few nodes as it takes: until the session is made it holds the result of each, a copy of all convolution weights.
+ */
 function exchangeAndReverse(graph: Graph, w: Tensor): Tensor {
-  const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
-  const exchanged = transpose(graph, w, [1, 0, 2, 3]);
-  const taps = kh * kw;
-  if (taps === 1) return exchanged;
-  const [inputs, outputs] = [w.shape[1]!, w.shape[0]!];
-  const reversed = graph.node1({
-    op: "Gather",
-    inputs: [
-      reshape(graph, exchanged, [inputs, outputs, taps]),
-      graph.constant(
-        Array.from({ length: taps }, (_, tap) => taps - 1 - tap),
-        "int64",
-      ),
-    ],
-    attributes: { axis: 2 },
-    outputs: [{ shape: [inputs, outputs, taps], dtype: w.dtype }],
-  });
-  return reshape(graph, reversed, [inputs, outputs, kh, kw]);
+  const isPointwise = w.shape[2] === 1 && w.shape[3] === 1;
+  return transpose(graph, isPointwise ? w : reverse(graph, w, [2, 3]), [1, 0, 2, 3]);
 }
 
 function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {

@@ -58,18 +58,29 @@ describeOperators(reduce, {
       build: (graph, { x }) => sum(graph, squared(graph, x!), axes, keepDims),
       reference: ({ x }) => reducedBy(x!, axes, keepDims, (value) => value * value),
     }));
+    testOperatorOnce("over an axis in the middle, which goes", {
+      inputs: { x: { shape: [2, 3, 4] } },
+      build: (graph, { x }) => sum(graph, squared(graph, x!), [1], false),
+      reference: ({ x }) => reducedBy(x!, [1], false, (value) => value * value),
+    });
     testOperatorOnce("over all axes", {
       inputs: { x: { shape: [2, 3, 2] } },
       build: (graph, { x }) => sum(graph, x!, undefined, false),
       reference: ({ x }) => reducedBy(x!, [0, 1, 2], false, (value) => value),
     });
   },
-  mean: () =>
+  mean: () => {
     testOperator("over some axes", shapeAndAxes, ({ shape, axes, keepDims }) => ({
       inputs: { x: { shape } },
       build: (graph, { x }) => mean(graph, squared(graph, x!), axes, keepDims),
       reference: ({ x }) => reducedBy(x!, axes, keepDims, (value) => value ** 2 / countOver(shape, axes)),
-    })),
+    }));
+    testOperatorOnce("over an axis in the middle, which goes", {
+      inputs: { x: { shape: [2, 3, 4] } },
+      build: (graph, { x }) => mean(graph, squared(graph, x!), [1], false),
+      reference: ({ x }) => reducedBy(x!, [1], false, (value) => value ** 2 / 3),
+    });
+  },
   sumOfSquares: () =>
     testOperator("over some axes", shapeAndAxes, ({ shape, axes }) => ({
       inputs: { x: { shape } },

@@ -8,7 +8,8 @@ import type { Tensor } from "../tensor.js";
 import { mul } from "./elementwise.js";
 import * as shapes from "./shape.js";
 
-const { concat, expand, gatherRows, pad, reshape, slice, split, transpose, upsampleNearest2x } = shapes;
+const { concat, expand, gatherRows, pad, reshape, reverse, slice, split, transpose, upsampleNearest2x } =
+  shapes;
 
 const length = fc.integer({ min: 1, max: 4 });
 const shape = fc.array(length, { minLength: 1, maxLength: 4 });
@@ -169,6 +170,25 @@ describeOperators(shapes, {
       build: (graph, { x }) => slice(graph, squared(graph, x!), 1, 1, 3),
       reference: ({ x }) => shifted(square(x!), 1, -1, 2),
     });
+  },
+  reverse: () => {
+    testOperator(
+      "reverses some axes",
+      shape.chain((lengths) =>
+        fc.record({
+          lengths: fc.constant(lengths),
+          axes: fc.uniqueArray(fc.nat({ max: lengths.length - 1 }), { minLength: 1 }),
+        }),
+      ),
+      ({ lengths, axes }) => ({
+        inputs: { x: { shape: lengths } },
+        build: (graph, { x }) => reverse(graph, squared(graph, x!), axes),
+        reference: ({ x }) =>
+          arrayOf(lengths, (index) =>
+            at(square(x!), ...index.map((i, axis) => (axes.includes(axis) ? lengths[axis]! - 1 - i : i))),
+          ),
+      }),
+    );
   },
   pad: () => {
     testOperator(

@@ -130,6 +130,27 @@ export function slice(graph: Graph, x: Tensor, axis: number, begin: number, end:
   );
 }
 
+/** The elements along `axes` in reverse order. */
+export function reverse(graph: Graph, x: Tensor, axes: readonly number[]): Tensor {
+  const alongEach = (value: number) =>
+    graph.constant(
+      axes.map(() => value),
+      "int64",
+    );
+  return graph.operation1(
+    "reverse",
+    [x],
+    () =>
+      graph.node1({
+        op: "Slice",
+        // From the last element to the one before the first; ends are clamped.
+        inputs: [x, alongEach(-1), alongEach(-(2 ** 31)), graph.constant(axes, "int64"), alongEach(-1)],
+        outputs: [{ shape: x.shape, dtype: x.dtype }],
+      }),
+    (dy) => [reverse(graph, dy, axes)],
+  );
+}
+
 /** `before` and `after` zeros around `x` along one axis. */
 export function pad(graph: Graph, x: Tensor, axis: number, before: number, after: number): Tensor {
   if (before === 0 && after === 0) return x;
