@@ -5,6 +5,7 @@ import { DyloraError } from "../errors.js";
 import { throwIfAborted, writeError } from "../io/index.js";
 import {
   computeModelHash,
+  HashPool,
   SafetensorsFile,
   type TensorSource,
   writeSafetensors,
@@ -131,6 +132,9 @@ export async function runMergeIntoBase(
   };
 }
 
+/** Below this, starting a thread for the hash takes longer than the hash. */
+const MIN_POOL_BYTES = 32 << 20;
+
 /** The weight files of a merge, whose progress and statistics are one. */
 class PatchJob {
   readonly statistics = new PatchStatistics();
@@ -167,16 +171,23 @@ class PatchJob {
       };
     });
     let fileBytes = 0;
-    const result = await writeSafetensors(to, sources, {
-      metadata: mergedBaseMetadata(file.header.metadata, inputs, this.#hashes, base.path),
-      overwrite,
-      onProgress: ({ doneBytes }) => {
-        this.report(doneBytes - fileBytes);
-        fileBytes = doneBytes;
-      },
-      ...(signal === undefined ? {} : { signal }),
-    });
-    return { sizeBytes: result.sizeBytes, dataSha256: result.dataSha256 };
+    // Another thread computes the hash while this one computes the weights.
+    const pool = file.sizeBytes >= MIN_POOL_BYTES ? new HashPool(1) : null;
+    try {
+      const { sizeBytes, dataSha256 } = await writeSafetensors(to, sources, {
+        metadata: mergedBaseMetadata(file.header.metadata, inputs, this.#hashes, base.path),
+        overwrite,
+        onProgress: ({ doneBytes }) => {
+          this.report(doneBytes - fileBytes);
+          fileBytes = doneBytes;
+        },
+        ...(pool === null ? {} : { hash: pool.open() }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { sizeBytes, dataSha256 };
+    } finally {
+      await pool?.close();
+    }
   }
 }
 
