@@ -64,6 +64,8 @@ function settings(updateMode: "full" | "frozen"): { config: Partial<TrainConfig>
       "--output_dir=out",
       "--save_state",
       "--save_every_n_steps=1",
+      // The reference does without. It must not matter, and every process but the first starts sooner.
+      "--cache_latents_to_disk",
     ],
   };
 }
