@@ -1,7 +1,7 @@
 /**
  * How much memory onnxruntime needs to execute a graph on the CPU, without executing it.
  *
- * A replay of what onnxruntime 1.30 does (order of execution, buffers, prepared weights), checked against onnxruntime itself
+ * A replay of what onnxruntime 1.30 does (order of execution, buffers, computed weights), checked against onnxruntime itself
  * in memory.test.ts.
  */
 
@@ -27,14 +27,10 @@ export interface ActivationMemory {
   peakBytes: number;
   inputBytes: number;
   outputBytes: number;
-  /** The weights and constants that the outputs depend on, in the types they are stored in. */
-  weightBytes: number;
-  /** Of {@link weightBytes}: what every run reads as it lies in its file. */
+  /** Weights and constants that every run reads as they are stored. */
   mappedWeightBytes: number;
   /** What the session computes from weights when it is created: float32 copies, transpositions. 0 without folding. */
   convertedWeightBytes: number;
-  /** What the session keeps of that, and of weights packed for matrix products. 0 without folding. */
-  preparedWeightBytes: number;
   /** Nodes executed in one run. */
   nodeCount: number;
 }
@@ -60,15 +56,13 @@ export function estimateActivationBytes(
     : { nodes: lowered, computed: [] };
   const isUsed = readTensors(lowered);
   const weights = [...graph.constants.keys()].filter((weight) => isUsed.has(weight));
-  const { asTheyAre, packed } = readConstants(nodes, new Set([...weights, ...computed]), foldsConstants);
+  const isRead = readTensors(nodes);
   return {
     peakBytes: peakBytes(executionOrder(nodes), results, sizeOf),
     inputBytes: total(graph.inputs.filter((input) => isUsed.has(input))),
     outputBytes: total([...results]),
-    weightBytes: total(weights),
-    mappedWeightBytes: total(weights.filter((weight) => asTheyAre.has(weight))),
+    mappedWeightBytes: total(weights.filter((weight) => isRead.has(weight))),
     convertedWeightBytes: total(computed),
-    preparedWeightBytes: total(computed.filter((weight) => asTheyAre.has(weight))) + total(packed),
     nodeCount: nodes.length,
   };
 }
@@ -91,28 +85,6 @@ function outputCopies(graph: Graph, outputs: readonly Tensor[]): { nodes: Node[]
 
 function readTensors(nodes: readonly Node[]): Set<Tensor | null> {
   return new Set(nodes.flatMap((node) => node.inputs));
-}
-
-/**
- * How nodes read constants: a session with prepacking gives every matrix product a packed copy of a constant right operand,
- * and drops what nobody reads otherwise.
- */
-function readConstants(
-  nodes: readonly Node[],
-  constants: ReadonlySet<Tensor>,
-  prepacks: boolean,
-): { asTheyAre: Set<Tensor>; packed: Tensor[] } {
-  const asTheyAre = new Set<Tensor>();
-  const packed: Tensor[] = [];
-  for (const { op, inputs } of nodes) {
-    for (const [position, input] of inputs.entries()) {
-      if (input === null || !constants.has(input)) continue;
-      const isRightOperand = (op === "Gemm" || op === "MatMul") && position === 1;
-      if (prepacks && isRightOperand) packed.push(input);
-      else asTheyAre.add(input);
-    }
-  }
-  return { asTheyAre, packed };
 }
 
 function sizeBytes(tensor: Tensor, symbols: Readonly<Record<string, number>>): number {

@@ -16,8 +16,8 @@ describe("--execution_mode auto", () => {
   });
 
   test("but only where the prepared weights fit into memory, with room for the rest", () => {
-    expect(choose(1000, 12e6)).toBe("lean");
-    expect(choose(1000, 12e6 + 1)).toBe("fast");
+    expect(choose(1000, 10.5e6)).toBe("lean");
+    expect(choose(1000, 10.5e6 + 1)).toBe("fast");
   });
 
   test("without a figure it asks the machine", () => {

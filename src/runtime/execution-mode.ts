@@ -19,8 +19,8 @@ interface SizedModel {
  */
 const STEPS_THAT_PAY = 10;
 
-/** Bytes that fast mode needs for each weight: float32, once for the forward and once for the backward pass. */
-const FAST_BYTES_PER_WEIGHT = 8;
+/** Bytes that fast mode needs for each weight: float32, those of convolutions also transposed for the backward pass (6.5 in SD 1.5). */
+const FAST_BYTES_PER_WEIGHT = 7;
 /** Room for activations and everything else beside the weights. */
 const HEADROOM = 1.5;
 
@@ -34,10 +34,16 @@ export function chooseExecutionMode(
   run: { steps: number; weights: { unet: SizedModel; textEncoder: SizedModel }; freeBytes?: number },
 ): ExecutionMode {
   if (choice !== "auto") return usableMode(device, choice);
-  const { steps, weights, freeBytes = freemem() } = run;
+  const { steps, weights, freeBytes = availableBytes() } = run;
   const count = parameterCount(weights.unet) + parameterCount(weights.textEncoder);
   const fits = count * FAST_BYTES_PER_WEIGHT * HEADROOM < freeBytes;
   return usableMode(device, steps >= STEPS_THAT_PAY && fits ? "fast" : "lean");
+}
+
+/** What may be allocated: within the limits of a container, too, where this Node tells them (20.13). */
+function availableBytes(): number {
+  const { availableMemory } = process as { availableMemory?: () => number };
+  return Math.min(freemem(), availableMemory?.() ?? Number.POSITIVE_INFINITY);
 }
 
 function parameterCount({ weights }: SizedModel): number {

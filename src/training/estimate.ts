@@ -91,7 +91,7 @@ function session(
     foldsConstants: mode === "fast",
     weightConversionPerUse: mode === "lean",
   });
-  return { name, mode, memory };
+  return { name, memory };
 }
 
 function latentSize({ checkpoint, config }: PreparedRun): { height: number; width: number } {

@@ -5,8 +5,9 @@
  *
  * - dX is ConvTranspose. For stride 1 it is also a convolution: dX[n,i,q] = Σ_{o,k} dY[n,o, q + pad - k] w[o,i,k], that is
  *   dY convolved with w, its channel axes exchanged and its taps reversed, padded by kernel - 1 - pad. onnxruntime's Conv
- *   takes half to three quarters of the time of its ConvTranspose, but exchanging and reversing the weights of a U-Net takes
- *   longer than a whole step: only sessions that do it once, ahead of time, gain.
+ *   takes half to three quarters of the time of its ConvTranspose, but exchanging the axes of all weights of a U-Net takes
+ *   longer than that saves: only sessions that do it once, ahead of time, gain. Images are turned by 180 degrees, before and
+ *   after, in place of the taps: 1 % of a step, where turning weights takes another copy of them when a session is made.
  * - dW[o,i,k] = Σ_{n,p} dY[n,o,p] x[n,i, s p + k - pad]: x with batch and channels exchanged, convolved with dY (batch and
  *   channels exchanged) as the kernel, whose taps lie s apart (dilation).
  */
@@ -97,11 +98,15 @@ function convGradientX(
   const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
   const [top, left, bottom, right] = pads;
   if (stride === 1 && weightIsFolded) {
-    return convNode(graph, dy, exchangeAndReverse(graph, w), {
-      stride: 1,
-      pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
-      dilation: 1,
-    });
+    const isPointwise = kh === 1 && kw === 1;
+    const turned = (tensor: Tensor) => (isPointwise ? tensor : reverse(graph, tensor, [2, 3]));
+    return turned(
+      convNode(graph, turned(dy), transpose(graph, w, [1, 0, 2, 3]), {
+        stride: 1,
+        pads: [kh - 1 - bottom, kw - 1 - right, kh - 1 - top, kw - 1 - left],
+        dilation: 1,
+      }),
+    );
   }
   const [height, width] = fixedShape(x.shape.slice(2)) as [number, number];
   const [outHeight, outWidth] = fixedShape(dy.shape.slice(2)) as [number, number];
@@ -122,16 +127,6 @@ function convGradientX(
     },
     outputs: [{ shape: x.shape, dtype: dy.dtype }],
   });
-}
-
-/**
- * `[O, I, kh, kw]` to `[I, O, kh, kw]` with the taps in reverse order.
- *
- * In as few nodes as it takes: until the session is made it holds the result of each, a copy of all convolution weights.
- */
-function exchangeAndReverse(graph: Graph, w: Tensor): Tensor {
-  const isPointwise = w.shape[2] === 1 && w.shape[3] === 1;
-  return transpose(graph, isPointwise ? w : reverse(graph, w, [2, 3]), [1, 0, 2, 3]);
 }
 
 function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {
