@@ -1,8 +1,8 @@
 /** Resizes an adapter in a process of its own and sends what it took to the process that started it (`run.ts`). */
 
 import { openAdapter } from "../../src/adapter/index.js";
-import { planResize } from "../../src/surgery/plan-resize.js";
-import { resize } from "../../src/surgery/resize.js";
+import { planResize } from "../../src/surgery/resize/plan-resize.js";
+import { resize } from "../../src/surgery/resize/resize.js";
 import { residentMemory } from "../process-memory.js";
 
 export interface ResizeJob {

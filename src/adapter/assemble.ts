@@ -1,6 +1,7 @@
 /** Tensors with roles to modules, with every check that their shapes allow. */
 import { DyloraError } from "../errors.js";
-import { DTYPES, type TensorInfo } from "../safetensors/index.js";
+import { DTYPES } from "../safetensors/dtype.js";
+import type { TensorInfo } from "../safetensors/index.js";
 import type { TensorRole } from "./dialects/index.js";
 import type { Component, ForeignMethod, ForeignModule, LoraModule, ModuleKind } from "./module.js";
 

@@ -1,7 +1,9 @@
 /** Opens a LoRA file, or the folder of one, as a list of modules. The factors stay on the disk. */
 import { stat } from "node:fs/promises";
 import { DyloraError } from "../errors.js";
-import { SafetensorsFile, type TensorInfo } from "../safetensors/index.js";
+// Imported from the file itself: the whole of safetensors takes longer to load than a header to read.
+import { SafetensorsFile } from "../safetensors/file.js";
+import type { TensorInfo } from "../safetensors/index.js";
 import { assembleModules, type ModuleWithoutAlpha } from "./assemble.js";
 import type { TensorReader } from "./combined-file.js";
 import { type DetectedDialect, type DialectId, detectDialect } from "./dialects/index.js";

@@ -1,11 +1,6 @@
 /** Scalars in files, such as alpha: any number type, no rounding. */
-import {
-  DTYPES,
-  type Dtype,
-  decodeToFloat32,
-  encodeFromFloat32,
-  isWritableDtype,
-} from "../safetensors/index.js";
+import { decodeToFloat32, encodeFromFloat32, isWritableDtype } from "../safetensors/codecs.js";
+import { DTYPES, type Dtype } from "../safetensors/dtype.js";
 
 /** The value of a tensor of one element. Errors as `decodeToFloat32`. */
 export function decodeScalar(bytes: Uint8Array, dtype: Dtype): number {

@@ -2,7 +2,7 @@
 import { readSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { DyloraError, internalError } from "../errors.js";
-import { readError } from "../io/index.js";
+import { readError } from "../io/file-error.js";
 import { decodeToFloat32 } from "./codecs.js";
 import { recogniseForeignFile, SIGNATURE_BYTES } from "./foreign-file.js";
 import { LENGTH_BYTES, MAX_HEADER_BYTES, type SafetensorsHeader, type TensorInfo } from "./header.js";

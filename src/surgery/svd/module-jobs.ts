@@ -20,6 +20,7 @@ import {
   type WritableDtype,
 } from "../../safetensors/index.js";
 import { compareProducts, type ProductComparison } from "./compare-products.js";
+import { type PrefixProducts, prefixProducts } from "./product-energy.js";
 
 /** One module as it is in its file. */
 export interface ModuleBytes {
@@ -60,6 +61,9 @@ export const MODULE_JOBS = {
   /** The singular values of `up · down`, without alpha, descending. */
   spectrum: (module: ModuleBytes): Float64Array =>
     onFinite([module], factorsOf, ([factors]) => productSingularValues(factors!, module.rank)),
+
+  /** Norms of the prefixes of `up · down`, without alpha. Factors that are not finite give norms that are not. */
+  prefixes: (module: ModuleBytes): PrefixProducts => prefixProducts(factorsOf(module), module.rank),
 
   /** The best approximations of lower ranks, or at its own rank the same product with its components in order. */
   truncate({ module, ranks, dtype }: TruncateJob): TruncateResult {

@@ -10,7 +10,7 @@ import {
   type TensorSpec,
   type WritableDtype,
 } from "../../safetensors/index.js";
-import { type ResizedFacts, resizedMetadata } from "../resized-metadata.js";
+import { type ResizedFacts, resizedMetadata } from "../common/resized-metadata.js";
 
 export interface SvdOutput {
   readonly path: string;

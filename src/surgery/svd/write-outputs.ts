@@ -13,12 +13,12 @@ import {
   type WritableDtype,
   type WriteResult,
 } from "../../safetensors/index.js";
-import { PARENT_HASH_KEY } from "../extracted-metadata.js";
-import { scaleOf } from "../spectrum.js";
+import { PARENT_HASH_KEY } from "../common/parent-keys.js";
 import { inOrder } from "./in-order.js";
 import { JobPool } from "./job-pool.js";
 import type { SvdOutput } from "./output-plan.js";
 import { factorBytes, readModule } from "./read-module.js";
+import { scaleOf } from "./spectrum.js";
 
 export interface WriteOutputsOptions {
   /** First word of the messages. */
