@@ -103,7 +103,8 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
 
 type Branches = Record<LoraTarget["component"], Map<string, LoraBranch>>;
 
-function branchInputs(graph: Graph, targets: readonly LoraTarget[], trainable: boolean): Branches {
+/** Declares the inputs of every target's branch; by component and the target's path. */
+export function branchInputs(graph: Graph, targets: readonly LoraTarget[], trainable: boolean): Branches {
   const branches: Branches = { unet: new Map(), text_encoder: new Map() };
   for (const target of targets) {
     const names = branchNames(target);

@@ -2,6 +2,7 @@
 
 import { Graph } from "../graph/graph.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { Tensor } from "../graph/tensor.js";
 import { vaeDownsampleFactor } from "../models/config.js";
 import { Layers } from "../models/layers.js";
 import { buildVaeDecoder } from "../models/vae.js";
@@ -50,10 +51,19 @@ export class LatentDecoder {
 
   async #create(height: number, width: number): Promise<Session> {
     const { vae, device, threads } = this.#options;
-    const graph = new Graph();
-    const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
-    const latent = graph.input("latent", "float32", [1, vae.config.latentChannels, height, width]);
-    const model = lowerToOnnx(graph, { image: buildVaeDecoder(layers, vae.config, latent) });
-    return Session.create(model, { device, mode: "fast", threads });
+    const { graph, outputs } = buildLatentDecoderGraph(vae, height, width);
+    return Session.create(lowerToOnnx(graph, outputs), { device, mode: "fast", threads });
   }
+}
+
+/** Input `latent` `[1, latentChannels, height, width]`; output `image`. */
+export function buildLatentDecoderGraph(
+  vae: LatentEncoderOptions["vae"],
+  height: number,
+  width: number,
+): { graph: Graph; outputs: { image: Tensor } } {
+  const graph = new Graph();
+  const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
+  const latent = graph.input("latent", "float32", [1, vae.config.latentChannels, height, width]);
+  return { graph, outputs: { image: buildVaeDecoder(layers, vae.config, latent) } };
 }

@@ -1,4 +1,4 @@
-/** Hidden states of prompts from a frozen text encoder, computed once per prompt. */
+/** Hidden states of prompts from a text encoder that does not train, computed once per prompt. */
 
 import { Graph } from "../graph/graph.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
@@ -6,8 +6,11 @@ import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { buildTextEncoder } from "../models/clip.js";
 import { Layers } from "../models/layers.js";
+import type { LoraTarget } from "../models/lora-targets.js";
 import type { DeviceName } from "../runtime/device.js";
 import { int64, Session, usableMode } from "../runtime/session.js";
+import { branchInputs } from "./denoiser-graph.js";
+import { type ActiveModule, branchFeeds } from "./factors.js";
 
 export interface TextConditionerOptions {
   checkpoint: Pick<Checkpoint, "textEncoder">;
@@ -15,6 +18,8 @@ export interface TextConditionerOptions {
   threads?: number | undefined;
   /** Default 1. */
   clipSkip?: number;
+  /** Modules of the text encoder with a LoRA branch; default: none. */
+  targets?: readonly LoraTarget[];
 }
 
 export class TextConditioner {
@@ -26,16 +31,22 @@ export class TextConditioner {
     this.#options = options;
   }
 
-  /** `[T, hiddenSize]` of a prompt given as token ids. */
+  /** `[T, hiddenSize]` of a prompt given as token ids; for an encoder without LoRA branches. */
   async encode(tokens: readonly number[]): Promise<Float32Array> {
     const key = tokens.join(",");
     const known = this.#known.get(key);
     if (known !== undefined) return known;
-    const session = await this.#open(tokens.length);
-    const { context } = await session.run({ tokens: int64(tokens, [1, tokens.length]) });
-    const states = context!.data as Float32Array;
+    const states = await this.encodeWith(tokens, []);
     this.#known.set(key, states);
     return states;
+  }
+
+  /** The same with one active module for each of the targets; not remembered. */
+  async encodeWith(tokens: readonly number[], modules: readonly ActiveModule[]): Promise<Float32Array> {
+    const session = await this.#open(tokens.length);
+    const ids = int64(tokens, [1, tokens.length]);
+    const { context } = await session.run({ ...branchFeeds(modules), tokens: ids });
+    return context!.data as Float32Array;
   }
 
   /** The hidden states of several prompts behind each other, `[N * T, hiddenSize]`. */
@@ -70,27 +81,29 @@ export class TextConditioner {
   }
 
   async #create(tokens: number): Promise<Session> {
-    const { checkpoint, device, threads, clipSkip } = this.#options;
+    const { checkpoint, device, threads, clipSkip, targets } = this.#options;
     // A prompt is encoded once: preparing the weights would take longer than what it saves.
     const mode = usableMode(device, "lean");
     const { graph, outputs } = buildTextGraph(checkpoint.textEncoder, tokens, {
       clipSkip: clipSkip ?? 1,
       foldsConstants: mode === "fast",
+      ...(targets === undefined ? {} : { targets }),
     });
     const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
     return Session.create(model, { device, mode, threads });
   }
 }
 
-/** Input `tokens` int64 `[1, tokens]`; output `context` `[tokens, hiddenSize]`. */
+/** Inputs: `tokens` int64 `[1, tokens]`, and those of the LoRA branches; output `context` `[tokens, hiddenSize]`. */
 export function buildTextGraph(
   { config, weights }: Checkpoint["textEncoder"],
   tokens: number,
-  options: { clipSkip: number; foldsConstants: boolean },
+  options: { clipSkip: number; foldsConstants: boolean; targets?: readonly LoraTarget[] },
 ): { graph: Graph; outputs: { context: Tensor } } {
-  const { clipSkip, foldsConstants } = options;
+  const { clipSkip, foldsConstants, targets = [] } = options;
   const graph = new Graph();
-  const layers = new Layers(graph, { namespace: "text_encoder", weights, foldsConstants });
+  const { text_encoder: lora } = branchInputs(graph, targets, false);
+  const layers = new Layers(graph, { namespace: "text_encoder", weights, lora, foldsConstants });
   const ids = graph.input("tokens", "int64", [1, tokens]);
   return { graph, outputs: { context: buildTextEncoder(layers, config, ids, clipSkip) } };
 }

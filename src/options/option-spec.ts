@@ -93,6 +93,15 @@ export interface IntegersOption extends OptionBase {
   readonly min: number;
 }
 
+/** Numbers separated by commas, for example the strengths `0.5,0.75,1`. */
+export interface NumbersOption extends OptionBase {
+  readonly type: "numbers";
+  readonly default: readonly number[];
+  /** Smallest and largest allowed number, both inclusive. */
+  readonly min: number;
+  readonly max: number;
+}
+
 /** `512` or `768,512` (width, height) in pixels. */
 export interface ResolutionOption extends OptionBase {
   readonly type: "resolution";
@@ -108,6 +117,7 @@ export type OptionSpec =
   | PathOption
   | ListOption
   | IntegersOption
+  | NumbersOption
   | ResolutionOption;
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
@@ -134,7 +144,7 @@ export type ValueOf<Spec extends OptionSpec> =
           ? Value
           : Spec extends { type: "list" }
             ? readonly string[]
-            : Spec extends { type: "integers" }
+            : Spec extends { type: "integers" | "numbers" }
               ? readonly number[]
               : Spec extends { type: "resolution" }
                 ? Resolution

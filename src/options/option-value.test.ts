@@ -25,6 +25,7 @@ const optimizer: OptionSpec = {
 const warmup: OptionSpec = { ...base, type: "steps", default: 0 };
 const resolution: OptionSpec = { ...base, type: "resolution", default: null };
 const ranks: OptionSpec = { ...base, type: "integers", default: null, min: 0 };
+const strengths: OptionSpec = { ...base, type: "numbers", default: [1], min: -2, max: 2 };
 const list: OptionSpec = { ...base, type: "list", default: [] };
 const text: OptionSpec = { ...base, type: "text", default: null };
 const file: OptionSpec = { ...base, type: "path", default: null };
@@ -65,6 +66,10 @@ describe("texts from the command line", () => {
       [ranks, "4,8,16", [4, 8, 16]],
       [ranks, "0", [0]],
       [ranks, "4,,8", "expected whole numbers of at least 0, separated by commas: 4,8,16"],
+      [strengths, "0.5,-1,2", [0.5, -1, 2]],
+      [strengths, "1", [1]],
+      [strengths, "0.5,3", "expected numbers from -2 to 2, separated by commas: 0.5,1"],
+      [strengths, "0.5,", "expected numbers from -2 to 2, separated by commas: 0.5,1"],
       [scheduler, "cosine", "cosine"],
       [scheduler, "diffusers.cosine", "cosine"],
       [scheduler, "Cosine", "expected one of constant, cosine"],
@@ -107,6 +112,10 @@ describe("typed values", () => {
       [resolution, "768,512", { width: 768, height: 512 }],
       [resolution, [768, 512], { width: 768, height: 512 }],
       [resolution, { width: 768, height: 512 }, { width: 768, height: 512 }],
+      [strengths, [0.5, 1], [0.5, 1]],
+      [strengths, [], "expected numbers from -2 to 2, separated by commas: 0.5,1"],
+      [strengths, [Number.NaN], "expected numbers from -2 to 2, separated by commas: 0.5,1"],
+      [strengths, 1, "expected numbers from -2 to 2, separated by commas: 0.5,1"],
       [flip, true, true],
       [flip, "true", "expected true or false"],
       [flip, 1, "expected true or false"],

@@ -1,5 +1,5 @@
 import path from "node:path";
-import type { IntegersOption, NumberOption, OptionSpec, Resolution } from "./option-spec.js";
+import type { IntegersOption, NumberOption, NumbersOption, OptionSpec, Resolution } from "./option-spec.js";
 
 /** A value that fits its option, or what was expected in its place. */
 export type Reading =
@@ -20,6 +20,8 @@ export function readText(spec: OptionSpec, text: string | boolean | readonly str
       return checkResolution(spec, typeof text === "string" ? text.split(",").map(numberFromText) : []);
     case "integers":
       return checkIntegers(spec, typeof text === "string" ? text.split(",").map(numberFromText) : []);
+    case "numbers":
+      return checkNumbers(spec, typeof text === "string" ? text.split(",").map(numberFromText) : []);
     default:
       return readData(spec, text);
   }
@@ -49,6 +51,8 @@ export function readData(spec: OptionSpec, data: unknown): Reading {
         : fail(spec);
     case "integers":
       return checkIntegers(spec, Array.isArray(data) ? data : []);
+    case "numbers":
+      return checkNumbers(spec, Array.isArray(data) ? data : []);
     case "resolution": {
       if (typeof data === "number") return checkResolution(spec, [data]);
       if (typeof data === "string") return checkResolution(spec, data.split(",").map(numberFromText));
@@ -80,6 +84,8 @@ export function describeExpected(spec: OptionSpec): string {
       return 'a list of texts such as ["key=value"]';
     case "integers":
       return `whole numbers of at least ${spec.min}, separated by commas: 4,8,16`;
+    case "numbers":
+      return `numbers from ${spec.min} to ${spec.max}, separated by commas: 0.5,1`;
     case "resolution":
       return 'a size in pixels: "512", or "768,512" for width and height';
   }
@@ -108,6 +114,12 @@ function checkSteps(spec: OptionSpec, value: unknown): Reading {
 
 function checkIntegers(spec: IntegersOption, numbers: readonly unknown[]): Reading {
   const fits = (item: unknown) => Number.isSafeInteger(item) && (item as number) >= spec.min;
+  return numbers.length > 0 && numbers.every(fits) ? ok([...numbers]) : fail(spec);
+}
+
+function checkNumbers(spec: NumbersOption, numbers: readonly unknown[]): Reading {
+  const fits = (item: unknown) =>
+    typeof item === "number" && Number.isFinite(item) && item >= spec.min && item <= spec.max;
   return numbers.length > 0 && numbers.every(fits) ? ok([...numbers]) : fail(spec);
 }
 
