@@ -1,96 +1,97 @@
-/** A LoRA file, ready to be measured at any of its ranks. */
+/** LoRA files, ready to be measured at any of their ranks. */
 
-import { type Adapter, openAdapter, readFactors } from "../adapter/index.js";
-import type { ActiveModule, BranchFactors } from "../denoiser/factors.js";
-import { downWidth, upWidth } from "../denoiser/factors.js";
-import { checkAdapterFitsBase } from "../models/base-match.js";
-import type { LoraTarget } from "../models/lora-targets.js";
-import {
-  type ExtractPlan,
-  extractedAlpha,
-  planExtract,
-  type RankSelection,
-  selectRanks,
-} from "../surgery/index.js";
-
-/** Ranks that are measured when none are named; a table of more is no longer read. */
-const MOST_DEFAULT_RANKS = 8;
+import { type Adapter, openAdapter } from "../adapter/index.js";
+import { DyloraError } from "../errors.js";
+import type { Checkpoint } from "../models/checkpoint/types.js";
+import { type LoadedAdapter, loadAdapter } from "../sampling/loaded-adapter.js";
+import { planExtract } from "../surgery/index.js";
+import { adapterKey, prefixDigests } from "./content-keys.js";
+import { measuredRanks } from "./measured-ranks.js";
 
 export interface BenchAdapter {
   readonly path: string;
+  readonly isDylora: boolean;
+  readonly dialect: string;
   readonly maxRank: number;
   /** Ascending, the maximum included. */
   readonly ranks: readonly number[];
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly targets: readonly LoraTarget[];
+  readonly loaded: LoadedAdapter;
   /** Size of the file that `extract` writes for a rank. */
   fileSizeBytes(rank: number): number;
-  /** The modules at a rank, with the strength that the extracted file of that rank has in every loader. */
-  activate(rank: number): ActiveModule[];
+  /** Names what the adapter does at one of the ranks: the same for a file that was extracted at that rank. */
+  key(rank: number, multiplier: number): string;
 }
 
 /**
- * Reads a file's factors into memory.
+ * Reads the factors of files into memory.
  *
- * @param allTargets - every module of the base model that can have an adapter
  * @param ranks - as the user gave them, or null for up to 8 of those that were trained
  * @throws {DyloraError} `E_RANK`, `E_INCOMPATIBLE`, `E_FORMAT`, `E_NOT_FOUND`
  */
-export async function openBenchAdapter(
-  path: string,
-  allTargets: readonly LoraTarget[],
+export async function openBenchAdapters(
+  paths: readonly string[],
+  checkpoint: Pick<Checkpoint, "unet" | "textEncoder">,
   ranks: readonly number[] | null,
-): Promise<BenchAdapter> {
-  await using adapter = await openAdapter(path);
-  const { matched } = checkAdapterFitsBase(allTargets, adapter.modules);
-  const factors: BranchFactors[] = [];
-  for (const { module, target } of matched) {
-    const { down, upT } = await readFactors(adapter.file, module);
-    factors.push({ target, maxRank: module.rank, alpha: module.alpha, down, up: upT });
+): Promise<BenchAdapter[]> {
+  const files: Adapter[] = [];
+  try {
+    for (const path of paths) files.push(await openAdapter(path));
+    const ranksOfFiles = measuredRanks(ranks, files);
+    const adapters: BenchAdapter[] = [];
+    for (const [index, file] of files.entries()) {
+      adapters.push(await readAdapter(file, checkpoint, ranksOfFiles[index]!));
+    }
+    return adapters;
+  } finally {
+    for (const file of files) await file.close();
   }
-  const wanted = selectRanks(measuredRanks(adapter, ranks), adapter.dylora, `bench ${path}`);
-  const plan = planExtract(adapter, { ranks: wanted });
-  const sizes = new Map(plan.outputs.map(({ rank, sizeBytes }) => [rank, sizeBytes]));
+}
+
+async function readAdapter(
+  file: Adapter,
+  checkpoint: Pick<Checkpoint, "unet" | "textEncoder">,
+  ranks: readonly number[],
+): Promise<BenchAdapter> {
+  const { path, maxRank, dialect } = file;
+  const sizes = new Map(
+    planExtract(file, { ranks }).outputs.map(({ rank, sizeBytes }) => [rank, sizeBytes] as const),
+  );
+  const loaded = await loadAdapter(path, checkpoint).catch((error: unknown) => {
+    throw withPath(error, path);
+  });
   return {
     path,
-    maxRank: adapter.maxRank,
-    ranks: plan.outputs.map(({ rank }) => rank),
-    metadata: adapter.metadata,
-    targets: matched.map(({ target }) => target),
+    isDylora: file.dylora.isDylora,
+    dialect,
+    maxRank,
+    ranks,
+    loaded,
     fileSizeBytes: (rank) => sizes.get(rank)!,
-    activate: (rank) => factors.map((module) => activateAsExtracted(module, rank, plan)),
+    key: contentKeys(loaded, ranks),
   };
 }
 
-function activateAsExtracted(
-  factors: BranchFactors,
-  rank: number,
-  { alphaRule, unit }: Pick<ExtractPlan, "alphaRule" | "unit">,
-): ActiveModule {
-  const active = Math.min(rank, factors.maxRank);
-  const alpha = extractedAlpha(alphaRule, { alpha: factors.alpha, rank: factors.maxRank, unit }, active);
-  return { factors, rank: active, scale: alpha / active };
+/** The factors are hashed here, once; a key is then made of few bytes. */
+function contentKeys(loaded: LoadedAdapter, ranks: readonly number[]): BenchAdapter["key"] {
+  const digests = loaded.activate(loaded.maxRank).map(({ factors }) => {
+    const ownRanks = [...new Set(ranks.map((rank) => Math.min(rank, factors.maxRank)))];
+    const found = prefixDigests(factors, ownRanks);
+    return new Map(ownRanks.map((rank, index) => [rank, found[index]!]));
+  });
+  return (rank, multiplier) =>
+    adapterKey(
+      loaded.activate(rank).map((module, index) => ({
+        name: module.factors.target.name,
+        rank: module.rank,
+        scale: module.scale * multiplier,
+        digest: digests[index]!.get(module.rank)!,
+      })),
+    );
 }
 
-/** The maximum is always among them: the others are compared with it. */
-function measuredRanks(adapter: Adapter, ranks: readonly number[] | null): RankSelection {
-  const { maxRank, dylora } = adapter;
-  if (ranks !== null) return { ranks: [...ranks.filter((rank) => rank > 0), maxRank] };
-  if (!dylora.isDylora) return { ranks: [maxRank] };
-  const all = selectRanks({ all: true }, dylora, `bench ${adapter.path}`);
-  const step = Math.ceil(all.length / MOST_DEFAULT_RANKS);
-  // Counted from the maximum down, so that it is one of them.
-  return { ranks: all.filter((_, index) => (all.length - 1 - index) % step === 0) };
-}
-
-/** A module that a file does not have, for a graph that has a place for it. */
-export function absentModule(target: LoraTarget): ActiveModule {
-  const factors = {
-    target,
-    maxRank: 1,
-    alpha: 0,
-    down: new Float32Array(downWidth(target)),
-    up: new Float32Array(upWidth(target)),
-  };
-  return { factors, rank: 0, scale: 0 };
+/** One of several files is meant: the error says which. */
+function withPath(error: unknown, path: string): unknown {
+  if (!(error instanceof DyloraError) || error.message.includes(path)) return error;
+  const { code, message, note, cause } = error;
+  return new DyloraError(code, `bench ${path}: ${message}`, { ...(note && { note }), cause });
 }

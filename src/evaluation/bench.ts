@@ -1,249 +1,247 @@
 /** Compares ranks, and files, on held-out images. */
 
-import { readBaseModel } from "../adapter/index.js";
-import {
-  checkResolution,
-  type Dataset,
-  type DatasetItem,
-  dropUnreadable,
-  type ImageSize,
-  MemoryTensorCache,
-  probeImages,
-  scanEvaluationDir,
-} from "../data/index.js";
-import { Conditioning, requireVae, resolutionMultiple } from "../denoiser/conditioning.js";
-import { Denoiser } from "../denoiser/denoiser.js";
-import type { ActiveModule } from "../denoiser/factors.js";
-import { DyloraError } from "../errors.js";
-import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
-import type { PredictionType } from "../models/config.js";
-import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
+import { cpus } from "node:os";
+import { CLIP_TOKENS, type DatasetItem, MemoryTensorCache } from "../data/index.js";
+import { Conditioning, requireVae } from "../denoiser/conditioning.js";
+import { Denoiser, type DenoiserOptions } from "../denoiser/denoiser.js";
+import { latentSize } from "../denoiser/session-memory.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
-import { randomStream } from "../random/stream.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
-import { chooseExecutionMode } from "../runtime/execution-mode.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
-import { resolveDevice } from "../runtime/resolve-device.js";
-import { absentModule, type BenchAdapter, openBenchAdapter } from "./bench-adapter.js";
-import type { BenchHooks, BenchOptions, BenchReport, FileResult } from "./bench-types.js";
+import type { BenchConfig } from "./bench-config.js";
+import { estimateBenchBytes } from "./bench-estimate.js";
+import { benchResults, type MeasuredBench, widestHalfWidth } from "./bench-report.js";
+import { samplesInRounds } from "./bench-samples.js";
+import { type BenchSetup, setUpBench } from "./bench-setup.js";
+import type { BenchExtent, BenchHooks, BenchReport, BenchSettings } from "./bench-types.js";
+import { baseVariant, distinctVariants, placesOf } from "./bench-variants.js";
+import { modelKey } from "./content-keys.js";
 import { HeldOut } from "./held-out.js";
-import { PairedComparison, recommendRank } from "./statistics.js";
-
-/** What was trained at when the file does not say. */
-const DEFAULT_RESOLUTION: ImageSize = { width: 512, height: 512 };
+import { LossStore } from "./loss-store.js";
+import { type KeyedSample, Measurement } from "./measurement.js";
+import { DEFAULT_CONFIDENCE } from "./statistics.js";
+import { timestepBands } from "./timestep-bands.js";
 
 /**
- * Measures the base model and every file at every rank on the same images, noises and timesteps.
+ * Measures the base model and every file at every rank, with every multiplier, on the same images, noises and timesteps.
  *
- * @throws {DyloraError} `E_INCOMPATIBLE` for files that do not fit the base model, `E_RANK`, `E_DATA`, `E_DEVICE`, …
+ * Losses that the cache has are not measured again, whatever run they come from; those that are measured are in it at once.
+ *
+ * @throws {DyloraError} `E_INCOMPATIBLE` for files that do not fit the base model, `E_RANK`, `E_DATA`, `E_DEVICE`,
+ *   `E_DIVERGED`, `E_WRITE`, …; the signal's reason where it asks to stop
  */
-export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<BenchReport> {
+export async function bench(config: BenchConfig, hooks: BenchHooks): Promise<BenchReport> {
   const startedAt = performance.now();
-  const { signal, onProgress } = hooks;
-  const checkpoint = await openCheckpoint(options.pretrainedModelNameOrPath, {
-    ...(options.v2 && { v2: true }),
-    ...(options.vParameterization && { vParameterization: true }),
-    ...(options.vae !== null && { vaePath: options.vae }),
-  });
-  const configs = { unet: checkpoint.unet.config, textEncoder: checkpoint.textEncoder.config };
-  const allTargets = loraTargets(configs, { convDim: true });
-  const adapters: BenchAdapter[] = [];
-  for (const path of options.files) adapters.push(await openBenchAdapter(path, allTargets, options.ranks));
-  const data = await heldOutData(options, signal);
-  const { device } = await resolveDevice(options.device, signal);
+  const store = hooks.losses ?? (config.cache === null ? LossStore.inMemory() : LossStore.open(config.cache));
+  try {
+    const setup = await setUpBench(config, hooks.signal);
+    const denoiser = denoiserOptions(setup);
+    const { measured, extent } = await measure(setup, new Denoiser(denoiser), store, hooks);
+    const report: BenchReport = {
+      date: new Date().toISOString(),
+      settings: settingsOf(setup),
+      extent,
+      bands: timestepBands(createNoiseSchedule().steps),
+      images: setup.items.map(({ key, imagePath, caption }) => ({ key, path: imagePath, caption })),
+      ...benchResults(measured),
+      warnings: [...setup.warnings, ...warningsOf(extent, config, store)],
+      seconds: (performance.now() - startedAt) / 1000,
+      peakRssBytes: peakRssBytes(),
+    };
+    const { checkpoint, adapters } = setup;
+    await hooks.onMeasured?.({
+      report,
+      checkpoint,
+      denoiser,
+      adapters: adapters.map(({ loaded }) => loaded),
+    });
+    return report;
+  } finally {
+    if (hooks.losses === undefined) store.close();
+  }
+}
 
-  const used = new Set(adapters.flatMap(({ targets }) => targets.map(({ name }) => name)));
-  const targets = allTargets.filter(({ name }) => used.has(name));
-  const resolution = resolutionOf(options, adapters, checkpoint);
-  const { predictionType, warnings } = predictionTypeOf(checkpoint, adapters);
-  const zeroTerminalSnr = zeroTerminalSnrOf(adapters, warnings);
-  const executions =
-    data.items.length * options.samples * (1 + adapters.reduce((n, { ranks }) => n + ranks.length, 0));
-  const mode = chooseExecutionMode(options.executionMode, device, { steps: executions, weights: checkpoint });
-  const threads = options.threads ?? undefined;
-  const clipSkip = options.clipSkip ?? clipSkipOf(adapters) ?? 1;
-  const denoiser = new Denoiser({ checkpoint, targets, device, mode, threads, clipSkip });
+function denoiserOptions({
+  config,
+  checkpoint,
+  targets,
+  device,
+  mode,
+  clipSkip,
+}: BenchSetup): DenoiserOptions {
+  return { checkpoint, targets, device, mode, threads: config.threads ?? undefined, clipSkip };
+}
+
+/** @param denoiser - is released */
+async function measure(
+  setup: BenchSetup,
+  denoiser: Denoiser,
+  store: LossStore,
+  hooks: BenchHooks,
+): Promise<{ measured: MeasuredBench; extent: BenchExtent }> {
+  const { config, checkpoint, adapters, names, items, device, clipSkip } = setup;
+  const { signal, onProgress } = hooks;
   const conditioning = await Conditioning.open({
     checkpoint,
     device,
-    threads,
+    threads: denoiser.options.threads,
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,
-    ...resolution,
+    ...setup.size,
     latentCache: new MemoryTensorCache(),
     textCache: new MemoryTensorCache(),
   });
   try {
-    await conditioning.latents.fill(data.items, {
-      signal,
-      onProgress: (done, total) => onProgress({ task: "encoding images", done, total }),
-      ...(options.maxDataLoaderNWorkers === null ? {} : { workers: options.maxDataLoaderNWorkers }),
-    });
-    await conditioning.releaseEncoder();
     const heldOut = new HeldOut({
-      items: data.items,
-      draws: options.samples,
-      seed: options.seed,
-      batchSize: options.batchSize,
+      items,
+      draws: config.samples,
+      seed: config.seed,
+      batchSize: config.batchSize,
       conditioning,
-      schedule: createNoiseSchedule({ zeroTerminalSnr }),
-      predictionType,
+      schedule: createNoiseSchedule({ zeroTerminalSnr: setup.zeroTerminalSnr }),
+      predictionType: setup.predictionType,
       scalingFactor: requireVae(checkpoint).config.scalingFactor,
     });
-    const total = heldOut.samples.length;
-    const measure = (task: string, modules: readonly ActiveModule[]) =>
-      heldOut
-        .losses(denoiser, modules, { signal, onProgress: (done) => onProgress({ task, done, total }) })
-        .catch((error: unknown) => {
-          throw named(error, task);
-        });
-
-    const comparison = new PairedComparison(
-      heldOut.samples.map(({ image }) => image),
-      { seed: options.seed },
-    );
-    const base = await measure("base model", targets.map(absentModule));
-    const files: FileResult[] = [];
-    for (const adapter of adapters) {
-      const losses = new Map<number, Float64Array>();
-      for (const rank of adapter.ranks) {
-        losses.set(
-          rank,
-          await measure(`rank ${rank} of ${adapter.path}`, allModules(targets, adapter.activate(rank))),
-        );
-      }
-      files.push(fileResult(adapter, losses, base, comparison));
+    const rounds = await samplesInRounds(setup, heldOut.samples, signal);
+    const base = baseVariant(setup);
+    const places = placesOf(setup);
+    const measurement = new Measurement({
+      heldOut,
+      denoiser,
+      batchSize: config.batchSize,
+      variants: distinctVariants([base, ...places.map(({ variant }) => variant)]),
+      model: await modelKey(setup),
+      setting: timingSetting(setup),
+      store,
+      samples: rounds.flat(),
+      prepare: (others) => prepare(others, { conditioning, denoiser, setup }, hooks),
+      onProgress,
+      signal,
+    });
+    if (measurement.missingLosses > 0) {
+      // Before anything is computed that could not be kept.
+      store.add([]);
+      hooks.onPlan?.({
+        imageCount: items.length,
+        losses: measurement.missingLosses,
+        reusedLosses: rounds.flat().length * (1 + places.length) - measurement.missingLosses,
+        device,
+        estimatedPeakBytes: estimateBenchBytes(setup, denoiser),
+      });
     }
-    return {
-      device,
-      provider: EXECUTION_PROVIDER[device],
-      modelPath: options.pretrainedModelNameOrPath,
-      dataDir: options.data,
-      ...resolution,
-      imageCount: data.items.length,
-      sampleCount: total,
-      seed: options.seed,
-      baseMeanLoss: comparison.mean(base),
-      files,
-      warnings: [...data.warnings, ...warnings],
-      seconds: (performance.now() - startedAt) / 1000,
-      peakRssBytes: peakRssBytes(),
+    const resultOf = (samples: readonly KeyedSample[]): MeasuredBench => ({
+      samples,
+      base: {
+        losses: measurement.losses(base.key, samples),
+        seconds: measurement.seconds(base.key, samples),
+      },
+      adapters,
+      names,
+      variants: places.map(({ variant, ...place }) => ({
+        ...place,
+        losses: measurement.losses(variant.key, samples),
+        seconds: measurement.seconds(variant.key, samples),
+      })),
+      multipliers: config.multiplier,
+      tolerance: config.tolerance,
+      seed: config.seed,
+    });
+    const used: KeyedSample[] = [];
+    for (const round of rounds) {
+      await measurement.measure(round);
+      used.push(...round);
+      if (config.until === null) continue;
+      const halfWidth = widestHalfWidth(resultOf(used));
+      // Of one image, no number of draws gives an interval.
+      if (halfWidth <= config.until || !Number.isFinite(halfWidth)) break;
+    }
+    const measured = resultOf(used);
+    const halfWidth = widestHalfWidth(measured);
+    const extent: BenchExtent = {
+      imageCount: items.length,
+      drawsPerImage: used.length / items.length,
+      sampleCount: used.length,
+      measuredLosses: measurement.measuredLosses,
+      reusedLosses: used.length * (1 + places.length) - measurement.measuredLosses,
+      halfWidth,
+      stoppedBy: config.until !== null && halfWidth <= config.until ? "until" : "samples",
     };
+    return { measured, extent };
   } finally {
     await conditioning.release();
     await denoiser.release();
   }
 }
 
-/** Says which file, at which rank, an error belongs to. */
-function named(error: unknown, task: string): unknown {
-  if (!(error instanceof DyloraError) || error.code !== "E_DIVERGED") return error;
-  const { code, message, note, cause } = error;
-  return new DyloraError(code, `bench: ${task}: ${message}`, { ...(note && { note }), cause });
-}
-
-/** One active module for every target, whether the file has it or not. */
-function allModules(targets: readonly LoraTarget[], active: readonly ActiveModule[]): ActiveModule[] {
-  const byName = new Map(active.map((module) => [module.factors.target.name, module]));
-  return targets.map((target) => byName.get(target.name) ?? absentModule(target));
-}
-
-function fileResult(
-  adapter: BenchAdapter,
-  losses: ReadonlyMap<number, Float64Array>,
-  base: Float64Array,
-  comparison: PairedComparison,
-): FileResult {
-  const full = losses.get(adapter.maxRank)!;
-  const { rank: recommendedRank, reason } = recommendRank(
-    comparison,
-    [...losses].map(([rank, values]) => ({ rank, losses: values })),
-    base,
-  );
-  return {
-    path: adapter.path,
-    maxRank: adapter.maxRank,
-    ranks: [...losses].map(([rank, values]) => ({
-      rank,
-      meanLoss: comparison.mean(values),
-      versusFullRank: rank === adapter.maxRank ? null : comparison.difference(values, full),
-      versusBase: comparison.difference(values, base),
-      fileSizeBytes: adapter.fileSizeBytes(rank),
-    })),
-    recommendedRank,
-    recommendation: reason,
-  };
-}
-
-async function heldOutData(options: BenchOptions, signal: AbortSignal): Promise<Dataset> {
-  const { captionExtension, maxImages, seed } = options;
-  const scanned = await scanEvaluationDir(options.data, { captionExtension, optionName: "--data" });
-  const chosen = { ...scanned, items: chooseItems(scanned.items, maxImages, seed) };
-  return dropUnreadable(chosen, await probeImages(chosen.items, { signal }));
-}
-
-/** At most `count` items, drawn with the seed, in their own order. */
-function chooseItems(
+/** Latents and captions first, and their sessions away; then the denoiser's session, which needs the memory. */
+async function prepare(
   items: readonly DatasetItem[],
-  count: number | null,
-  seed: number,
-): readonly DatasetItem[] {
-  if (count === null || count >= items.length) return items;
-  const drawn = new Set(randomStream(seed, "bench images").shuffle(items).slice(0, count));
-  return items.filter((item) => drawn.has(item));
+  models: { conditioning: Conditioning; denoiser: Denoiser; setup: BenchSetup },
+  { signal, onProgress }: BenchHooks,
+): Promise<void> {
+  const { conditioning, denoiser, setup } = models;
+  const { maxDataLoaderNWorkers: workers, batchSize } = setup.config;
+  await conditioning.latents.fill(items, {
+    signal,
+    onProgress: (done, total) => onProgress({ task: "encoding images", done, total, secondsLeft: null }),
+    ...(workers === null ? {} : { workers }),
+  });
+  await conditioning.releaseEncoder();
+  await conditioning.fillTexts(
+    items.map(({ caption }) => caption),
+    signal,
+  );
+  await conditioning.releaseTextEncoder();
+  const latents = latentSize(setup.checkpoint, setup.size);
+  await denoiser.prepare("loss", { count: batchSize, ...latents }, CLIP_TOKENS);
 }
 
-function resolutionOf(
-  options: BenchOptions,
-  adapters: readonly BenchAdapter[],
-  checkpoint: Checkpoint,
-): ImageSize {
-  const trained = adapters.map(({ metadata }) => /^\((\d+), (\d+)\)$/.exec(metadata.ss_resolution ?? ""));
-  const first = trained.find((match) => match !== null);
-  const size =
-    options.resolution ??
-    (first ? { width: Number(first[1]), height: Number(first[2]) } : DEFAULT_RESOLUTION);
-  return checkResolution(size, resolutionMultiple(checkpoint));
+/** Times of another machine, or of another way to compute, are no times of this one. */
+function timingSetting({ device, mode, config }: BenchSetup): string {
+  const machine = device === "cpu" ? (cpus()[0]?.model.trim() ?? "CPU") : device;
+  return `${machine}, ${mode} mode, ${config.threads ?? "default"} threads, batch ${config.batchSize}`;
 }
 
-/** Single files rarely say what their U-Net predicts; adapters that were trained on them do. */
-function predictionTypeOf(
-  checkpoint: Checkpoint,
-  adapters: readonly BenchAdapter[],
-): { predictionType: PredictionType; warnings: string[] } {
-  const stated = adapters
-    .map(({ metadata }) => readBaseModel(metadata, []).predictionType)
-    .find((type) => type !== null);
-  const { predictionType, predictionTypeSource } = checkpoint;
-  if (stated === undefined || stated === null || stated === predictionType)
-    return { predictionType, warnings: [] };
-  if (predictionTypeSource === "default") {
-    return {
-      predictionType: stated,
-      warnings: [
-        `The checkpoint does not say what it predicts; ${stated}, as the adapter was trained with, is taken.`,
-      ],
-    };
-  }
+function settingsOf(setup: BenchSetup): BenchSettings {
+  const { config, device, mode, predictionType, zeroTerminalSnr, clipSkip, size } = setup;
   return {
+    modelPath: config.pretrainedModelNameOrPath,
+    dataDir: config.data,
+    ...size,
+    device,
+    provider: EXECUTION_PROVIDER[device],
+    executionMode: mode,
+    threads: config.threads,
+    batchSize: config.batchSize,
     predictionType,
-    warnings: [`The adapter was trained with ${stated}, the base model predicts ${predictionType}.`],
+    zeroTerminalSnr,
+    clipSkip,
+    seed: config.seed,
+    multipliers: config.multiplier,
+    tolerance: config.tolerance,
+    until: config.until,
+    confidence: DEFAULT_CONFIDENCE,
   };
 }
 
-/** The noises of the schedule that the adapters were trained with. */
-function zeroTerminalSnrOf(adapters: readonly BenchAdapter[], warnings: string[]): boolean {
-  const trained = adapters.map(({ metadata }) => metadata.ss_zero_terminal_snr === "True");
-  if (new Set(trained).size > 1) {
-    warnings.push("Only some of the files were trained with zero_terminal_snr; all are measured with it.");
+function warningsOf(
+  { halfWidth, stoppedBy }: BenchExtent,
+  { until }: BenchConfig,
+  store: LossStore,
+): string[] {
+  const warnings: string[] = [];
+  if (store.unreadableLines > 0) {
+    warnings.push(
+      `${store.path}: ${store.unreadableLines} lines are no losses; what they may have been was measured again.`,
+    );
   }
-  return trained.includes(true);
-}
-
-function clipSkipOf(adapters: readonly BenchAdapter[]): number | null {
-  for (const { metadata } of adapters) {
-    const value = Number(metadata.ss_clip_skip);
-    if (Number.isSafeInteger(value) && value >= 1) return value;
+  if (until !== null && stoppedBy === "samples") {
+    warnings.push(
+      Number.isFinite(halfWidth)
+        ? `--until ${until} was not reached: the widest interval is ±${Number(halfWidth.toPrecision(2))} of the base model's loss. ` +
+            "More --samples narrow it, and more images."
+        : "--until needs at least 2 images: of one, nothing tells how images differ.",
+    );
   }
-  return null;
+  return warnings;
 }

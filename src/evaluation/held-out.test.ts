@@ -23,7 +23,7 @@ const heldOut = (changes: Partial<HeldOutOptions> = {}) => {
   const items = run.data.train.items;
   return new HeldOut({
     items,
-    draws: 2,
+    draws: 4,
     seed: 1,
     batchSize: 2,
     conditioning,
@@ -39,24 +39,26 @@ const losses = (target: HeldOut, rank = 0) => target.losses(run.denoiser, active
 
 describe("HeldOut", () => {
   test("every image has its draws, each in its own band of the timesteps", () => {
-    const { samples } = heldOut({ draws: 4 });
+    const { samples } = heldOut({ draws: 8 });
     expect(samples.map(({ image, draw }) => [image, draw])).toEqual(
-      run.data.train.items.flatMap(({ key }) => [0, 1, 2, 3].map((draw) => [key, draw])),
+      run.data.train.items.flatMap(({ key }) => [0, 1, 2, 3, 4, 5, 6, 7].map((draw) => [key, draw])),
     );
-    for (const { draw, timestep } of samples) expect(Math.floor(timestep / 250)).toBe(draw);
-    expect(new Set(samples.map(({ timestep }) => timestep)).size).toBeGreaterThan(8);
+    for (const { draw, timestep } of samples) expect(Math.floor(timestep / 250)).toBe(draw % 4);
+    expect(new Set(samples.map(({ timestep }) => timestep)).size).toBeGreaterThan(16);
+    // More draws only add to those that there are.
+    expect(heldOut().samples).toEqual(samples.filter(({ draw }) => draw < 4));
   });
 
   test("timesteps follow seed and image, not what else is measured", () => {
     const [item] = run.data.train.items.slice(1);
     const timesteps = (target: HeldOut) => target.samples.map(({ timestep }) => timestep);
-    expect(timesteps(heldOut({ items: [item!] }))).toEqual(timesteps(heldOut()).slice(2, 4));
+    expect(timesteps(heldOut({ items: [item!] }))).toEqual(timesteps(heldOut()).slice(4, 8));
     expect(timesteps(heldOut({ seed: 2 }))).not.toEqual(timesteps(heldOut()));
   });
 
   test("losses are the same again, and those of another seed are others", async () => {
     const found = await losses(heldOut());
-    expect(found).toHaveLength(6);
+    expect(found).toHaveLength(12);
     expect(await losses(heldOut())).toEqual(found);
     expect(await losses(heldOut({ seed: 2 }))).not.toEqual(found);
   });
@@ -64,7 +66,7 @@ describe("HeldOut", () => {
   test("a last batch that is not full measures the same", async () => {
     const found = await losses(heldOut({ items: run.data.train.items.slice(0, 2) }));
     const filledUp = await losses(heldOut({ items: run.data.train.items.slice(0, 2), batchSize: 3 }));
-    expect(filledUp).toHaveLength(4);
+    expect(filledUp).toHaveLength(8);
     for (const [index, loss] of filledUp.entries()) expect(loss / found[index]!).toBeCloseTo(1, 5);
   });
 
@@ -77,7 +79,7 @@ describe("HeldOut", () => {
   test("tells how far it is, and stops when asked", async () => {
     const seen: number[] = [];
     await heldOut().losses(run.denoiser, active(0), { signal, onProgress: (done) => seen.push(done) });
-    expect(seen).toEqual([2, 4, 6]);
+    expect(seen).toEqual([2, 4, 6, 8, 10, 12]);
     const controller = new AbortController();
     const stopped = heldOut().losses(run.denoiser, active(0), {
       signal: controller.signal,

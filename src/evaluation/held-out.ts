@@ -2,17 +2,18 @@
 
 import type { DatasetItem } from "../data/index.js";
 import type { Conditioning } from "../denoiser/conditioning.js";
-import type { Denoiser } from "../denoiser/denoiser.js";
+import type { Denoiser, LossBatch } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
 import { diffuse, drawLatent, drawNoise } from "../denoiser/noising.js";
-import { DyloraError } from "../errors.js";
+import { DyloraError, internalError } from "../errors.js";
 import type { PredictionType } from "../models/config.js";
 import type { NoiseSchedule } from "../models/noise-schedule.js";
 import { randomStream } from "../random/stream.js";
+import { BAND_COUNT, bandOfDraw, timestepOfDraw } from "./timestep-bands.js";
 
 export interface HeldOutOptions {
   items: readonly DatasetItem[];
-  /** Noise and timestep draws per image. */
+  /** Noise and timestep draws per image: a multiple of 4, so that every band of timesteps has the same number. */
   draws: number;
   seed: number;
   batchSize: number;
@@ -32,20 +33,21 @@ export interface HeldOutSample {
 }
 
 export class HeldOut {
+  /** Image by image, each with its draws in order. */
   readonly samples: readonly HeldOutSample[];
   readonly #options: HeldOutOptions;
+  /** Inputs of the last execution: the next adapter is mostly measured on the same samples. */
+  #latest: { readonly samples: readonly HeldOutSample[]; readonly batch: LossBatch } | null = null;
 
-  /**
-   * Draw `d` of an image takes its timestep from the `d`-th of `draws` equal bands, so that every image sees the whole range
-   * of noise; all numbers come from streams named by seed, image and draw.
-   */
+  /** All numbers come from streams named by seed, image and draw; see {@link timestepOfDraw} for the timesteps. */
   constructor(options: HeldOutOptions) {
     const { items, draws, seed, schedule } = options;
+    if (draws % BAND_COUNT !== 0) throw internalError(`${draws} draws for ${BAND_COUNT} bands of timesteps`);
     this.#options = options;
     this.samples = items.flatMap((item) =>
       Array.from({ length: draws }, (_, draw) => {
-        const place = randomStream(seed, "held-out timestep", item.key, draw).uniform();
-        const timestep = Math.floor(((draw + place) / draws) * schedule.steps);
+        const offset = randomStream(seed, "held-out timestep", item.key, bandOfDraw(draw)).uniform();
+        const timestep = timestepOfDraw(draw, offset, schedule.steps);
         return { image: item.key, item, draw, timestep };
       }),
     );
@@ -66,16 +68,42 @@ export class HeldOut {
     for (let first = 0; first < this.samples.length; first += batchSize) {
       options.signal.throwIfAborted();
       const wanted = this.samples.slice(first, first + batchSize);
-      // Sessions have one batch size: the last batch is filled up with copies, whose losses are left out.
-      const batch = Array.from({ length: batchSize }, (_, index) => wanted[index % wanted.length]!);
-      const found = await denoiser.loss(await this.#batch(batch), modules);
-      for (const [index, sample] of wanted.entries()) losses[first + index] = finite(found[index]!, sample);
+      losses.set(await this.lossesOf(wanted, denoiser, modules), first);
       options.onProgress?.(first + wanted.length);
     }
     return losses;
   }
 
-  async #batch(samples: readonly HeldOutSample[]) {
+  /**
+   * The losses of one execution.
+   *
+   * @param samples - at most one batch of them
+   * @throws {DyloraError} `E_DIVERGED` when one is not finite
+   */
+  async lossesOf(
+    samples: readonly HeldOutSample[],
+    denoiser: Denoiser,
+    modules: readonly ActiveModule[],
+  ): Promise<number[]> {
+    const losses = await denoiser.loss(await this.batchOf(samples), modules);
+    return samples.map((sample, index) => finite(losses[index]!, sample));
+  }
+
+  /** What the denoiser is fed for samples. Sessions have one batch size: a smaller number is filled up with copies. */
+  async batchOf(samples: readonly HeldOutSample[]): Promise<LossBatch> {
+    const latest = this.#latest;
+    const isLatest =
+      latest?.samples.length === samples.length &&
+      latest.samples.every((sample, index) => sample === samples[index]);
+    if (isLatest) return latest.batch;
+    const { batchSize } = this.#options;
+    const filled = Array.from({ length: batchSize }, (_, index) => samples[index % samples.length]!);
+    const batch = await this.#draw(filled);
+    this.#latest = { samples, batch };
+    return batch;
+  }
+
+  async #draw(samples: readonly HeldOutSample[]): Promise<LossBatch> {
     const { conditioning, schedule, predictionType, scalingFactor, seed } = this.#options;
     const moments = await Promise.all(samples.map(({ item }) => conditioning.moments(item, false)));
     const { height, width } = moments[0]!;
