@@ -1,6 +1,6 @@
 import { parseNetworkArgs, rankPlanOf } from "../dylora/index.js";
 import { DyloraError } from "../errors.js";
-import { type ConfigOf, camelCase, type OptionSpec } from "../options/option-spec.js";
+import { type ConfigOf, camelCase, defaultsOf, type OptionSpec } from "../options/option-spec.js";
 import { completeOptions, readConfigObject } from "../options/read-options.js";
 import { createLrSchedule, type LrScheduleOptions } from "./lr-schedule.js";
 import { createOptimizer } from "./optimizer/create-optimizer.js";
@@ -42,6 +42,8 @@ function normalise(config: TrainConfig): TrainConfig {
     cacheLatents: config.cacheLatents || config.cacheLatentsToDisk,
     minSnrGamma: config.minSnrGamma === 0 ? null : config.minSnrGamma,
     noiseOffset: config.noiseOffset === 0 ? null : config.noiseOffset,
+    sampleEveryNSteps: config.sampleEveryNSteps === 0 ? null : config.sampleEveryNSteps,
+    sampleEveryNEpochs: config.sampleEveryNEpochs === 0 ? null : config.sampleEveryNEpochs,
   };
 }
 
@@ -142,6 +144,12 @@ function contradictions(config: TrainConfig): string[] {
       problems.push(`--${name} needs images to validate on: give --validation_split 0.1 or --validation_dir`);
     }
   }
+  for (const name of ["sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"] as const) {
+    const asked = config[camelCase(name)];
+    if (asked !== null && asked !== false && config.samplePrompts === null) {
+      problems.push(`--${name} needs prompts: give a file with --sample_prompts`);
+    }
+  }
   if (
     config.outputName === "" ||
     /[/\\]/.test(config.outputName) ||
@@ -176,6 +184,16 @@ export function pointlessOptions(config: TrainConfig, given: TrainOverrides): st
       `--max_train_epochs ${config.maxTrainEpochs} overrides --max_train_steps ${config.maxTrainSteps}.`,
     );
   }
+  if (
+    has("samplePrompts") &&
+    config.sampleEveryNSteps === null &&
+    config.sampleEveryNEpochs === null &&
+    !config.sampleAtFirst
+  ) {
+    notes.push(
+      "--sample_prompts has no effect without --sample_every_n_steps, --sample_every_n_epochs or --sample_at_first.",
+    );
+  }
   if (config.networkTrainUnetOnly && has("textEncoderLr")) {
     notes.push(
       "--text_encoder_lr has no effect: the text encoder is not trained (--network_train_unet_only).",
@@ -202,7 +220,8 @@ export function pointlessOptions(config: TrainConfig, given: TrainOverrides): st
  */
 export function resumeTrainConfig(saved: TrainConfig, overrides: TrainOverrides): TrainConfig {
   const given = readConfigObject({ command: "resume", table: TRAIN_OPTIONS }, overrides) as TrainOverrides;
-  const asked = normalise({ ...saved, ...given });
+  // A state of an older dylora does not have the options that came later.
+  const asked = normalise({ ...defaultsOf(TRAIN_OPTIONS), ...saved, ...given });
   const differing = Object.entries<OptionSpec>(TRAIN_OPTIONS).flatMap(([name, spec]) => {
     const key = camelCase(name) as keyof TrainConfig;
     if (!spec.fixedOnResume || given[key] === undefined) return [];

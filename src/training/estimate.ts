@@ -2,16 +2,16 @@
 
 import { CLIP_TOKENS, isCaptionFixed } from "../data/index.js";
 import { requireVae } from "../denoiser/conditioning.js";
-import { buildDenoiserGraph, type Purpose } from "../denoiser/denoiser-graph.js";
-import { branchNames } from "../denoiser/factors.js";
-import { buildLatentEncoderGraph } from "../denoiser/latent-encoder.js";
-import { buildTextGraph } from "../denoiser/text-conditioner.js";
-import type { Graph } from "../graph/graph.js";
-import { estimateActivationBytes } from "../graph/memory.js";
-import type { Tensor } from "../graph/tensor.js";
-import { vaeDownsampleFactor } from "../models/config.js";
+import { Denoiser } from "../denoiser/denoiser.js";
+import type { Purpose } from "../denoiser/denoiser-graph.js";
+import {
+  denoiserMemory,
+  latentDecoderMemory,
+  latentEncoderMemory,
+  latentSize,
+  textEncoderMemory,
+} from "../denoiser/session-memory.js";
 import { estimateRunBytes, type RunEstimate, type SessionMemory } from "../runtime/memory-estimate.js";
-import { type ExecutionMode, usableMode } from "../runtime/session.js";
 import type { TrainConfig } from "./config.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
@@ -32,71 +32,40 @@ export function captionsAreFixed({ captionDropoutRate, shuffleCaption }: TrainCo
 
 /** Peak memory of a run at its maximum rank, by part. */
 export function estimateRun(run: PreparedRun): RunEstimate {
-  const { config, denoiser, heldOut } = run;
-  const vae = vaeSession(run);
-  const text = denoiser.includesTextEncoder ? [] : [textSession(run)];
+  const { config, checkpoint, device, denoiser, heldOut, network } = run;
+  const latents = latentSize(checkpoint, config.resolution);
+  const rankOf = new Map(network.map(({ target, maxRank }) => [target.name, maxRank]));
+  const session = (name: string, purpose: Purpose) =>
+    denoiserMemory(name, denoiser, { purpose, batchSize: config.trainBatchSize, latents, rankOf });
+  const vae = latentEncoderMemory(checkpoint, config.resolution);
+  const text = denoiser.includesTextEncoder
+    ? []
+    : [textEncoderMemory(checkpoint, { device, clipSkip: config.clipSkip ?? 1 })];
   const training = [
-    denoiserSession(run, "train"),
-    ...(heldOut === null ? [] : [denoiserSession(run, "loss")]),
+    session("training step", "train"),
+    ...(heldOut === null ? [] : [session("validation", "loss")]),
     ...(config.cacheLatents ? [] : [vae]),
     ...(captionsAreFixed(config) ? [] : text),
+    ...sampleSessions(run, rankOf),
   ];
   return estimateRunBytes({ phases: [[vae, ...text], training], hostBytes: hostBytes(run) });
 }
 
-function denoiserSession(run: PreparedRun, purpose: Purpose): SessionMemory {
-  const { checkpoint, targets, mode, config, denoiser, network } = run;
-  const { graph, outputs } = buildDenoiserGraph({
-    checkpoint,
-    targets,
-    purpose,
-    batch: config.trainBatchSize,
-    ...latentSize(run),
-    tokens: CLIP_TOKENS,
-    includeTextEncoder: denoiser.includesTextEncoder,
-    clipSkip: config.clipSkip ?? 1,
-    gradientCheckpointing: config.gradientCheckpointing,
-    foldsConstants: mode === "fast",
-  });
-  const symbols = Object.fromEntries(
-    network.map(({ target, maxRank }) => [branchNames(target).rank, maxRank]),
-  );
-  return session(purpose === "train" ? "training step" : "validation", graph, outputs, mode, symbols);
-}
-
-function vaeSession({ checkpoint, config }: PreparedRun): SessionMemory {
-  const { width, height } = config.resolution;
-  const { graph, outputs } = buildLatentEncoderGraph(requireVae(checkpoint), height, width);
-  return session("VAE encoder", graph, outputs, "fast", {});
-}
-
-function textSession({ checkpoint, config, device }: PreparedRun): SessionMemory {
-  const mode = usableMode(device, "lean");
-  const { graph, outputs } = buildTextGraph(checkpoint.textEncoder, CLIP_TOKENS, {
-    clipSkip: config.clipSkip ?? 1,
-    foldsConstants: mode === "fast",
-  });
-  return session("text encoder", graph, outputs, mode, {});
-}
-
-function session(
-  name: string,
-  graph: Graph,
-  outputs: Readonly<Record<string, Tensor>>,
-  mode: ExecutionMode,
-  symbols: Readonly<Record<string, number>>,
-): SessionMemory {
-  const memory = estimateActivationBytes(graph, outputs, {
-    symbols,
-    foldsConstants: mode === "fast",
-    weightConversionPerUse: mode === "lean",
-  });
-  return { name, memory };
-}
-
-function latentSize({ checkpoint, config }: PreparedRun): { height: number; width: number } {
-  const factor = vaeDownsampleFactor(requireVae(checkpoint).config);
-  return { height: config.resolution.height / factor, width: config.resolution.width / factor };
+/** What draws the largest picture of `--sample_prompts`, beside the sessions of the training. */
+function sampleSessions(
+  { samples, checkpoint, denoiser }: PreparedRun,
+  rankOf: ReadonlyMap<string, number>,
+): SessionMemory[] {
+  if (samples === null) return [];
+  const area = ({ width, height }: { width: number; height: number }) => width * height;
+  const largest = samples.map(({ image }) => image).reduce((a, b) => (area(b) > area(a) ? b : a));
+  const latents = latentSize(checkpoint, largest);
+  const targets = denoiser.options.targets.filter(({ component }) => component === "unet");
+  const unet = new Denoiser({ ...denoiser.options, targets });
+  return [
+    denoiserMemory("samples", unet, { purpose: "predict", batchSize: 1, latents, rankOf }),
+    latentDecoderMemory(checkpoint, latents),
+  ];
 }
 
 /** The process beside its sessions: factors, their gradients, what the optimizer keeps, cached latents and captions. */
@@ -104,7 +73,7 @@ function hostBytes(run: PreparedRun): number {
   const { network, optimizer, data, config, checkpoint } = run;
   const perParameter = 2 + optimizer.slotNames.length;
   const images = data.train.items.length + data.validation.items.length;
-  const { height, width } = latentSize(run);
+  const { height, width } = latentSize(checkpoint, config.resolution);
   const moments = 2 * requireVae(checkpoint).config.latentChannels * height * width;
   const states = CLIP_TOKENS * checkpoint.textEncoder.config.hiddenSize;
   const cached = images * ((config.cacheLatents ? moments : 0) + states);

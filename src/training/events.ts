@@ -109,6 +109,17 @@ export interface ValidationEvent {
   readonly byRank: readonly { readonly rank: number; readonly loss: number }[];
 }
 
+/** A picture was drawn with what is trained so far (`--sample_prompts`). */
+export interface SampleEvent {
+  readonly type: "sample";
+  readonly step: number;
+  readonly path: string;
+  readonly prompt: string;
+  readonly seed: number;
+  /** 0: the base model. */
+  readonly rank: number;
+}
+
 /** A file or a state folder lies complete under its final name. */
 export interface SavedEvent {
   readonly type: "saved";
@@ -150,6 +161,7 @@ export type TrainEvent =
   | StartEvent
   | StepEvent
   | ValidationEvent
+  | SampleEvent
   | SavedEvent
   | WarningEvent
   | InterruptedEvent

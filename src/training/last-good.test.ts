@@ -39,6 +39,7 @@ beforeEach(() => {
     step: 0,
     averages: new LossAverages(),
     validationDue: false,
+    samplesDue: false,
     startedAt: new Date(0),
     sessionId: 1,
   };

@@ -14,7 +14,13 @@ import { readError, systemErrorCode, writeError, writeFileAtomic } from "../io/i
 
 export const METRICS_SCHEMA_VERSION = 1;
 
-export type MetricsValue = number | string | boolean | null | { readonly [key: string]: MetricsValue };
+export type MetricsValue =
+  | number
+  | string
+  | boolean
+  | null
+  | readonly MetricsValue[]
+  | { readonly [key: string]: MetricsValue };
 
 /** One line. Numbers that are not finite are written as null, which is all JSON has for them. */
 export interface MetricsRecord {

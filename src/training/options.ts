@@ -6,6 +6,7 @@
  * from this table.
  */
 import type { OptionTable } from "../options/option-spec.js";
+import { SAMPLER_ALIASES, SAMPLER_NAMES, SAMPLERS_ELSEWHERE } from "../sampling/sampler-names.js";
 import { LR_SCHEDULER_NAMES } from "./lr-schedule.js";
 
 export const TRAIN_OPTIONS = {
@@ -474,6 +475,59 @@ export const TRAIN_OPTIONS = {
     defaultText: "all",
   },
 
+  sample_prompts: {
+    type: "path",
+    default: null,
+    placeholder: "prompts.txt",
+    group: "Samples",
+    common: true,
+    description:
+      "draw pictures of these prompts while training: .txt (a line each, with --n --w --h --d --s --l), .toml, .json",
+    defaultText: "none",
+  },
+  sample_every_n_steps: {
+    type: "integer",
+    default: null,
+    min: 0,
+    group: "Samples",
+    common: true,
+    description: "draw them after every n steps",
+    defaultText: "off",
+  },
+  sample_every_n_epochs: {
+    type: "integer",
+    default: null,
+    min: 0,
+    group: "Samples",
+    description: "draw them after every n epochs",
+    defaultText: "off",
+  },
+  sample_at_first: {
+    type: "boolean",
+    default: false,
+    group: "Samples",
+    description: "draw them before the first step, too",
+  },
+  sample_sampler: {
+    type: "enum",
+    default: "ddim",
+    values: SAMPLER_NAMES,
+    aliases: SAMPLER_ALIASES,
+    refused: SAMPLERS_ELSEWHERE,
+    ignoreCase: true,
+    group: "Samples",
+    description: "sampler of prompts that do not name one with --ss",
+  },
+  sample_ranks: {
+    type: "integers",
+    default: null,
+    min: 0,
+    placeholder: "n,n",
+    group: "Samples",
+    description: "draw every prompt at each of these ranks, with the same noise; 0 is the base model",
+    defaultText: "the maximum rank",
+  },
+
   output_dir: {
     type: "path",
     default: "output",
@@ -633,6 +687,13 @@ export const TRAIN_OPTIONS = {
     fixedOnResume: true,
   },
 
+  report: {
+    type: "enum",
+    default: "html",
+    values: ["html", "none"],
+    group: "Logging",
+    description: "page with losses, speed and samples, kept up to date: output_dir/output_name.html",
+  },
   logging_dir: {
     type: "path",
     default: null,

@@ -28,6 +28,7 @@ import { loadNetwork, sizesFromWeights } from "./load-network.js";
 import { freshNetwork, type NetworkSizes } from "./network.js";
 import { createFactorState, createOptimizer, type Optimizer } from "./optimizer/index.js";
 import { type RunLength, runLength } from "./run-length.js";
+import { type PlannedSample, planSamples } from "./samples.js";
 import type { TrainedModule } from "./step.js";
 
 /** Noise and timestep draws per validation image: one from each quarter of the timesteps. */
@@ -52,6 +53,8 @@ export interface PreparedRun extends RunLength {
   readonly batches: BatchOptions;
   /** Null without held-out images. */
   readonly heldOut: HeldOut | null;
+  /** The pictures that are drawn in the course of the run; null for none. */
+  readonly samples: readonly PlannedSample[] | null;
 }
 
 /** What a run settled when it was started, and what its options and files need not give again. */
@@ -92,6 +95,7 @@ export async function prepareRun(
   const networkArgs = parseNetworkArgs(config.networkArgs, config.networkModule);
   const sizes = settled?.sizes ?? (await networkSizes(config, networkArgs));
   const plan = rankPlanOf(config.networkModule, sizes.rank, { ...networkArgs, convDim: sizes.convRank });
+  const samples = await planSamples(config, seed, checkpoint, plan);
   const rates = learningRatesOf(config);
   const configs = { unet: checkpoint.unet.config, textEncoder: checkpoint.textEncoder.config };
   const targets = loraTargets(configs, { convDim: sizes.convRank !== null }).filter(({ component }) =>
@@ -203,6 +207,7 @@ export async function prepareRun(
     data,
     batches,
     heldOut,
+    samples,
     ...length,
   };
 }

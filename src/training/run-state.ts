@@ -19,6 +19,8 @@ export interface RunProgress {
   averages: LossAverages;
   /** The validation after `step` was interrupted, and is made up for when the run goes on. */
   validationDue: boolean;
+  /** Likewise the pictures after `step`. */
+  samplesDue: boolean;
   readonly startedAt: Date;
   readonly sessionId: number;
 }
@@ -27,6 +29,8 @@ export interface RunProgress {
 interface SavedProgress {
   averages: LossAveragesState;
   validationDue: boolean;
+  /** Not in states of dylora before it drew pictures. */
+  samplesDue?: boolean;
   startedAt: string;
   sessionId: number;
   samplesPerEpoch: number;
@@ -83,10 +87,11 @@ export async function saveRunState(
   progress: RunProgress,
   identities: Readonly<Record<string, string>>,
 ): Promise<{ sizeBytes: number }> {
-  const { averages, validationDue, startedAt, sessionId } = progress;
+  const { averages, validationDue, samplesDue, startedAt, sessionId } = progress;
   const saved: SavedProgress = {
     averages: averages.state,
     validationDue,
+    samplesDue,
     startedAt: startedAt.toISOString(),
     sessionId,
     samplesPerEpoch: run.batches.sampler.epochLength,
@@ -129,11 +134,12 @@ export function restoreRunState(
     restoreFactor(state.tensors, names.down, factors.down, down);
     restoreFactor(state.tensors, names.up, factors.up, up);
   }
-  const { averages, validationDue, startedAt, sessionId } = savedProgress(state);
+  const { averages, validationDue, samplesDue = false, startedAt, sessionId } = savedProgress(state);
   return {
     step: state.step,
     averages: new LossAverages(averages),
     validationDue,
+    samplesDue,
     startedAt: new Date(startedAt),
     sessionId,
   };

@@ -14,9 +14,10 @@ import { createLrSchedule } from "./lr-schedule.js";
 import type { MetricsLog } from "./metrics-log.js";
 import type { PreparedRun } from "./prepare.js";
 import type { RunProgress } from "./run-state.js";
+import { drawSamples, samplePoint } from "./samples.js";
 import { Saver } from "./saver.js";
 import { type LearningRates, Stepper, type StepResult } from "./step.js";
-import { startEvent, stepEvent, stepFacts, stepRecord } from "./step-report.js";
+import { startEvent, startRecord, stepEvent, stepFacts, stepRecord } from "./step-report.js";
 import { StepTimer } from "./step-timer.js";
 import { shouldValidate, validate } from "./validation.js";
 
@@ -85,9 +86,9 @@ class StepLoop {
     const { config, totalSteps, batches } = this.#run;
     const progress = this.#progress;
     if (progress.step < totalSteps) await this.#warmUp();
-    this.#hooks.onEvent(
-      startEvent(this.#run, this.#context.resumedFromStep, this.#context.estimatedPeakBytes),
-    );
+    const started = startEvent(this.#run, this.#context.resumedFromStep, this.#context.estimatedPeakBytes);
+    this.#context.log.append(startRecord(started, progress.step, config));
+    this.#hooks.onEvent(started);
     this.#timer.start();
 
     const accumulation = config.gradientAccumulationSteps;
@@ -98,6 +99,7 @@ class StepLoop {
     );
     try {
       if (progress.validationDue) await this.#validate();
+      if (progress.samplesDue) await this.#sample(this.#epochsEndedBy(progress.step));
       while (progress.step < totalSteps) {
         if (this.#hooks.signal.aborted) return await this.#interrupt();
         await this.#step(takeBatches(batches, loader, accumulation));
@@ -160,6 +162,7 @@ class StepLoop {
     const { step } = progress;
     const epochs = this.#epochsEndedBy(step);
     if (shouldValidate(this.#run, step, epochs)) await this.#validate();
+    await this.#sample(epochs);
     if (step === totalSteps) return;
     const { saveEveryNSteps, saveEveryNEpochs } = config;
     if (saveEveryNSteps !== null && step % saveEveryNSteps === 0) await this.#save({ kind: "step", step });
@@ -211,6 +214,27 @@ class StepLoop {
     this.#context.log.append({ step, validation: { sampleCount, lossByRank } });
     const epoch = this.#epochsCompleted(step);
     this.#hooks.onEvent({ type: "validation", step, epoch, sampleCount, byRank });
+  }
+
+  /** Like {@link #validate}, before anything is saved: what a state contains has its pictures. */
+  async #sample(epochsEnded: readonly number[]): Promise<void> {
+    const progress = this.#progress;
+    const { step } = progress;
+    const point = samplePoint(this.#run, step, epochsEnded);
+    progress.samplesDue = point !== null;
+    if (point === null) return;
+    const drawn = await drawSamples(this.#run, step, point, {
+      signal: this.#hooks.signal,
+      onProgress: (done, total) =>
+        this.#hooks.onEvent({ type: "preparing", task: "drawing samples", done, total }),
+      onWarning: (message) => this.#hooks.onEvent({ type: "warning", message }),
+    });
+    if (drawn === null) return;
+    progress.samplesDue = false;
+    this.#timer.exclude();
+    const records = drawn.map(({ path, prompt, seed, rank }, index) => [index, { path, prompt, seed, rank }]);
+    this.#context.log.append({ step, samples: Object.fromEntries(records) });
+    for (const event of drawn) this.#hooks.onEvent(event);
   }
 
   async #save(point: Parameters<Saver["save"]>[0]): Promise<{ weights: string; state: string | null }> {

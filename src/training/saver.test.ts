@@ -31,6 +31,7 @@ beforeEach(async () => {
     step: 0,
     averages: new LossAverages(),
     validationDue: false,
+    samplesDue: false,
     startedAt: new Date(0),
     sessionId: 1,
   };

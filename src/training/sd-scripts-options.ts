@@ -22,8 +22,6 @@ const NO_TORCH = "there is no PyTorch underneath.";
 const MASTER_FLOAT32 =
   "Weights of the base model are read as they are and computed in float32: leave it out.";
 const NO_UPLOAD = "dylora sends nothing anywhere: upload the finished file yourself.";
-const NO_SAMPLES =
-  "Pictures are not drawn while training: use `dylora bench` to see which rank is good enough.";
 const BUCKETS_OFF = "there are no aspect-ratio buckets; images are scaled to cover --resolution and cropped.";
 const MSE_ONLY = "The loss is the mean squared error (l2): leave it out.";
 const DATASET_FILE = "Name the parent folder of <repeats>_<class> folders with --train_data_dir instead.";
@@ -212,7 +210,7 @@ export const SD_SCRIPTS_OPTIONS: ForeignOptions = {
   metadata_is_negative_embedding: refused("value", "A LoRA is not an embedding: leave it out."),
   metadata_preprocessor: refused("value", "It belongs to ControlNet: leave it out."),
 
-  // Logging and samples
+  // Logging
   log_prefix: ignored("value", "event files lie directly in --logging_dir."),
   log_tracker_name: ignored("value", "event files lie directly in --logging_dir."),
   log_tracker_config: ignored("value", "TensorBoard files need no configuration."),
@@ -222,9 +220,4 @@ export const SD_SCRIPTS_OPTIONS: ForeignOptions = {
   console_log_level: ignored("value", "use --debug for more, or --json for one event a line."),
   console_log_file: ignored("value", "redirect stderr, or use metrics.jsonl in the output folder."),
   console_log_simple: ignored("nothing", "output is plain text wherever stderr is no terminal."),
-  sample_every_n_steps: refused("value", NO_SAMPLES, [0]),
-  sample_every_n_epochs: refused("value", NO_SAMPLES, [0]),
-  sample_at_first: refused("nothing", NO_SAMPLES),
-  sample_prompts: refused("value", NO_SAMPLES),
-  sample_sampler: ignored("value", "pictures are not drawn while training."),
 };

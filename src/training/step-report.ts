@@ -2,9 +2,9 @@
 
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
-import { learningRatesOf } from "./config.js";
+import { learningRatesOf, type TrainConfig } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
-import type { MetricsRecord } from "./metrics-log.js";
+import type { MetricsRecord, MetricsValue } from "./metrics-log.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
 import type { LearningRates, StepResult } from "./step.js";
@@ -61,6 +61,23 @@ export function startEvent(
     outputDir: config.outputDir,
     resumedFromStep,
   };
+}
+
+/** What is written down about a start. */
+export interface StartFacts extends Omit<StartEvent, "type"> {
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly config: TrainConfig;
+}
+
+/** The line of a start, or of a resumption, in `metrics.jsonl`: whoever reads the log later knows what was run. */
+export function startRecord(
+  { type: _, ...facts }: StartEvent,
+  step: number,
+  config: TrainConfig,
+): MetricsRecord {
+  const started: StartFacts = { ...facts, startedAt: new Date().toISOString(), config };
+  return { step, started: started as unknown as MetricsValue };
 }
 
 function elements(weights: ReadonlyMap<string, { shape: readonly number[] }>): number {

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { EventFile } from "../tensorboard/event-file.js";
 import type { TrainConfig } from "./config.js";
-import type { TrainEvent, TrainHooks } from "./events.js";
+import type { StepEvent, TrainEvent, TrainHooks } from "./events.js";
 
 /**
  * Hooks that also write events, where the configuration asks for it.
@@ -18,12 +18,15 @@ export function withTensorBoard(
 ): { hooks: TrainHooks; close(): void } {
   if (config.loggingDir === null) return { hooks, close: () => undefined };
   const file = new EventFile(join(config.loggingDir, config.outputName), fromStep);
+  const epochs = new EpochAverage((epoch, loss) => file.scalars(epoch, { "loss/epoch_average": loss }));
   return {
     hooks: {
       ...hooks,
       onEvent: (event) => {
         const values = scalarsOf(event);
         if (values !== null && "step" in event) file.scalars(event.step, values);
+        if (event.type === "step") epochs.add(event);
+        if (event.type === "end") epochs.end();
         hooks.onEvent(event);
       },
     },
@@ -31,9 +34,39 @@ export function withTensorBoard(
   };
 }
 
+/** Mean loss of an epoch's steps, at its end or at the end of the run; sd-scripts counts its x-axis in epochs. */
+class EpochAverage {
+  readonly #onEpoch: (epoch: number, loss: number) => void;
+  #epoch = 0;
+  #sum = 0;
+  #steps = 0;
+
+  constructor(onEpoch: (epoch: number, loss: number) => void) {
+    this.#onEpoch = onEpoch;
+  }
+
+  add({ epoch, loss }: StepEvent): void {
+    if (epoch !== this.#epoch) this.end();
+    this.#epoch = epoch;
+    this.#sum += loss;
+    this.#steps++;
+  }
+
+  end(): void {
+    if (this.#steps > 0) this.#onEpoch(this.#epoch, this.#sum / this.#steps);
+    this.#sum = 0;
+    this.#steps = 0;
+  }
+}
+
 function scalarsOf(event: TrainEvent): Record<string, number> | null {
   if (event.type === "validation") {
-    return Object.fromEntries(event.byRank.map(({ rank, loss }) => [`loss/validation/rank_${rank}`, loss]));
+    const { byRank } = event;
+    return {
+      // sd-scripts' tag; there it is the loss of whatever rank the network draws at that moment.
+      "loss/validation/step_average": byRank.reduce((sum, { loss }) => sum + loss, 0) / byRank.length,
+      ...Object.fromEntries(byRank.map(({ rank, loss }) => [`loss/validation/rank_${rank}`, loss])),
+    };
   }
   if (event.type !== "step") return null;
   const { loss, lossEma, ranks, gradNorm, learningRates } = event;

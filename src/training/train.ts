@@ -42,6 +42,7 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
     step: 0,
     averages: new LossAverages(),
     validationDue: false,
+    samplesDue: config.sampleAtFirst,
     startedAt: new Date(),
     sessionId: randomInt(RANDOM_LIMIT),
   };
