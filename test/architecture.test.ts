@@ -12,6 +12,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   version: [],
+  format: [],
   io: [],
   random: [],
   linalg: [],
@@ -33,15 +34,26 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   dylora: ["options", "random"],
   data: ["io", "random", "safetensors"],
   denoiser: ["random", "data", "graph", "runtime", "models", "networks"],
-  evaluation: ["options", "random", "data", "models", "adapter", "surgery", "runtime", "denoiser"],
+  sampling: ["io", "random", "options", "data", "models", "adapter", "surgery", "runtime", "denoiser"],
+  evaluation: [
+    ...["io", "options", "random", "data", "models", "adapter", "surgery", "runtime", "denoiser"],
+    "sampling",
+  ],
   training: [
     ...["io", "random", "options", "tensorboard", "safetensors", "models", "adapter"],
-    ...["graph", "runtime", "dylora", "data", "denoiser", "evaluation"],
+    ...["runtime", "dylora", "data", "denoiser", "sampling", "evaluation"],
   ],
 
   // What users see.
-  index: ["safetensors", "models", "adapter", "surgery", "runtime", "evaluation", "training"],
-  cli: ["io", "options", "safetensors", "adapter", "surgery", "runtime", "evaluation", "training"],
+  report: [...["format", "io", "options", "adapter", "surgery", "sampling", "evaluation", "training"]],
+  index: [
+    ...["safetensors", "models", "adapter", "surgery", "runtime", "sampling", "evaluation", "training"],
+    "report",
+  ],
+  cli: [
+    ...["format", "io", "options", "safetensors", "adapter", "surgery", "runtime", "evaluation", "training"],
+    ...["sampling", "report"],
+  ],
 };
 
 /** The files of src/models that build graphs; the others describe models and read checkpoints. */
@@ -50,7 +62,9 @@ const NETWORKS = /^models\/(clip|layers|unet|vae)\.ts$/;
 /** Packages that only some layers may use. */
 const PACKAGE_USERS: Readonly<Record<string, readonly string[]>> = {
   "onnxruntime-node": ["runtime"],
-  sharp: ["data", "runtime"],
+  "@observablehq/plot": ["report"],
+  "@mixmark-io/domino": ["report"],
+  sharp: ["data", "runtime", "sampling", "report"],
   commander: ["cli"],
   "cli-table3": ["cli"],
 };

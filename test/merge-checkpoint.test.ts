@@ -12,7 +12,7 @@ import { type CheckpointConfigs, openCheckpoint, sha256OfFile } from "../src/mod
 import { loraTargets } from "../src/models/lora-targets.js";
 import { readHeader, SafetensorsFile } from "../src/safetensors/index.js";
 import { extract, planExtract } from "../src/surgery/index.js";
-import { planMergeIntoBase, runMergeIntoBase } from "../src/surgery/merge-base.js";
+import { planMergeIntoBase, runMergeIntoBase } from "../src/surgery/merge/base.js";
 import { relativeDifference } from "./helpers/matrix.js";
 import { randomValues, writeRandomAdapter } from "./helpers/random-adapter.js";
 import { modulesForModel, writeRandomDiffusers, writeRandomSingleFile } from "./helpers/random-checkpoint.js";

@@ -1,73 +1,74 @@
 import path from "node:path";
 import { expect, test } from "vitest";
 import { memoryTerminal } from "../../test/helpers/memory-terminal.js";
-import type { BenchReport } from "../evaluation/bench-types.js";
+import { sampleBenchReport } from "../../test/helpers/sample-bench-report.js";
+import type { BenchReport, MultiplierResult } from "../evaluation/bench-types.js";
 import { benchText } from "./bench-output.js";
 
-const report: BenchReport = {
-  device: "cpu",
-  provider: "CPUExecutionProvider",
-  modelPath: "/models/sd15.safetensors",
-  dataDir: "/data/held",
-  width: 64,
-  height: 64,
-  imageCount: 12,
-  sampleCount: 48,
-  seed: 0,
-  baseMeanLoss: 0.2,
-  files: [
-    {
-      path: path.resolve("cat.safetensors"),
-      maxRank: 8,
-      ranks: [
-        {
-          rank: 4,
-          meanLoss: 0.15,
-          versusFullRank: { mean: 0.0004, ciLow: -0.001, ciHigh: 0.0021 },
-          versusBase: { mean: -0.05, ciLow: -0.06, ciHigh: -0.04 },
-          fileSizeBytes: 650_000,
-        },
-        {
-          rank: 8,
-          meanLoss: 0.1496,
-          versusFullRank: null,
-          versusBase: { mean: -0.0504, ciLow: -0.061, ciHigh: -0.041 },
-          fileSizeBytes: 1_300_000,
-        },
-      ],
-      recommendedRank: 4,
-      recommendation: "Rank 4 is the smallest whose loss cannot be told from the best one's.",
-    },
-  ],
-  warnings: ["1 image was skipped"],
-  seconds: 12,
-  peakRssBytes: 800_000_000,
-};
+const textOf = (report: BenchReport) => benchText(report, memoryTerminal().stdout);
 
-test("one table per file, base first, the recommended rank marked", () => {
-  expect(benchText(report, memoryTerminal().stdout)).toMatchInlineSnapshot(`
+/** The same report with every interval, and everything else, that a function makes of it. */
+function changed(report: BenchReport, change: (result: MultiplierResult) => MultiplierResult): BenchReport {
+  const files = report.files.map((file) => ({
+    ...file,
+    ranks: file.ranks.map((rank) => ({ ...rank, multipliers: rank.multipliers.map(change) })),
+  }));
+  return { ...report, files };
+}
+
+test("losses and bands, base first, the recommended rank marked", () => {
+  const sample = sampleBenchReport({
+    files: [{ name: "cat.safetensors", path: path.resolve("cat.safetensors"), ranks: [4, 8] }],
+  });
+  expect(textOf({ ...sample, warnings: ["1 image was skipped"] })).toMatchInlineSnapshot(`
     "warning: 1 image was skipped
 
-    12 images, 48 losses per rank, 64x64 px, cpu (CPUExecutionProvider), seed 0
+    12 images x 4 draws, 512x512 px, cpu (CPUExecutionProvider), seed 0
     Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.
 
     cat.safetensors
-    rank  mean loss  against rank 8                 against base                  size
-       0     0.2000  +0.0504 [+0.0410, +0.0610]     -                                -  base model
-       4     0.1500  +0.00040 [-0.00100, +0.00210]  -0.0500 [-0.0600, -0.0400]  650 kB  <- recommended
-       8     0.1496  -                              -0.0504 [-0.0610, -0.0410]  1.3 MB
-    Rank 4 is the smallest whose loss cannot be told from the best one's.
+    rank    loss  against rank 8       against base        gain    size  of full   step
+       0  0.1432  -                    -                      -       -        -  80 ms  base model
+       4  0.1238  -0.000014 ±0.000500  -0.0194 ±0.0020  100.0 %  275 kB     58 %  84 ms  <- recommended
+       8  0.1238  -                    -0.0194 ±0.0020   99.9 %  475 kB    100 %  88 ms
+    Rank 4 is as good as any.
+
+    mean loss by timestep
+    rank   0-249  250-499  500-749  750-999
+       0  0.2721   0.1575   0.0931   0.0501
+       4  0.2352   0.1362   0.0805   0.0433
+       8  0.2353   0.1362   0.0805   0.0433
     "
   `);
 });
 
-test("an interval that too few images give no bounds for is not printed as numbers", () => {
-  const [file] = report.files;
-  const ranks = file!.ranks.map((rank) => ({
-    ...rank,
-    versusBase: { ...rank.versusBase, ciLow: Number.NEGATIVE_INFINITY, ciHigh: Number.POSITIVE_INFINITY },
+test("strengths have a column where there is a choice", () => {
+  const text = textOf(sampleBenchReport({ multipliers: [0.5, 1] }));
+  expect(text).toMatch(/^rank {2}strength {4}loss/m);
+  expect(text).toMatch(/^ {3}4 {7}0\.5 {2}/m);
+});
+
+test("a file of one rank has no columns that compare ranks; of several files, one is chosen", () => {
+  const text = textOf(
+    sampleBenchReport({
+      files: [
+        { name: "a", ranks: [8] },
+        { name: "b", ranks: [8] },
+      ],
+    }),
+  );
+  expect(text).not.toContain("against rank 8");
+  expect(text).toContain("against base");
+  expect(text).toContain("\nAll files\n");
+});
+
+test("an interval that one image gives no bounds for is not printed as numbers", () => {
+  const infinite = { ciLow: Number.NEGATIVE_INFINITY, ciHigh: Number.POSITIVE_INFINITY };
+  const report = changed(sampleBenchReport(), (result) => ({
+    ...result,
+    versusBase: { mean: -0.05, ...infinite },
   }));
-  const text = benchText({ ...report, files: [{ ...file!, ranks }] }, memoryTerminal().stdout);
-  expect(text).toContain("-0.0500 [too few images]");
+  const text = textOf(report);
+  expect(text).toContain("-0.0500 (one image)");
   expect(text).not.toContain("Infinity");
 });

@@ -1,4 +1,14 @@
-import type { BenchReport, FileResult, PairedDifference, RankResult } from "../evaluation/bench-types.js";
+/** A rank comparison as tables. */
+
+import type {
+  BaseResult,
+  BenchReport,
+  FileResult,
+  MultiplierResult,
+  PairedDifference,
+  RankResult,
+  TimestepBand,
+} from "../evaluation/bench-types.js";
 import {
   formatBytes,
   formatCount,
@@ -7,62 +17,123 @@ import {
   formatPath,
   formatQuantity,
 } from "./format.js";
-import { renderTable } from "./table.js";
+import { type Column, renderTable } from "./table.js";
 import type { OutputStream } from "./terminal.js";
 
-/** A rank comparison as one table per file, with the recommended rank and the reason. */
+/** One line of a file's tables: a rank with a multiplier, or the base model. */
+interface Row {
+  readonly rank: RankResult | null;
+  readonly result: MultiplierResult | null;
+}
+
+/** Two tables per file, the recommended rank and the reason; for several files also the choice among them. */
 export function benchText(report: BenchReport, out: OutputStream): string {
-  const warnings = report.warnings.map((warning) => `${out.style.yellow("warning")}: ${warning}\n`);
+  const { settings, extent, warnings, files, recommendation } = report;
+  const { width, height, device, provider, seed } = settings;
+  const draws = `${formatQuantity(extent.imageCount, "image")} x ${formatQuantity(extent.drawsPerImage, "draw")}`;
+  const reused = extent.reusedLosses === 0 ? "" : `, ${formatCount(extent.reusedLosses)} losses known before`;
   const head = [
-    `${formatQuantity(report.imageCount, "image")}, ${formatCount(report.sampleCount)} losses per rank, ${report.width}x${report.height} px, ${report.device} (${report.provider}), seed ${report.seed}`,
+    `${draws}, ${width}x${height} px, ${device} (${provider}), seed ${seed}${reused}`,
     "Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.",
     "",
   ].join("\n");
-  return [...warnings, head, ...report.files.map((file) => fileText(file, report.baseMeanLoss, out))].join(
-    "\n",
-  );
+  const overall = files.length > 1 ? [`${out.style.bold("All files")}\n${recommendation.reason}\n`] : [];
+  return [
+    ...warnings.map((warning) => `${out.style.yellow("warning")}: ${warning}\n`),
+    head,
+    ...files.map((file) => fileText(file, report, out)),
+    ...overall,
+  ].join("\n");
 }
 
-function fileText(file: FileResult, baseMeanLoss: number, out: OutputStream): string {
-  const rows: (RankResult | null)[] = [null, ...file.ranks];
-  const fullRank = file.ranks.find(({ rank }) => rank === file.maxRank);
-  const baseVersusFull = fullRank === undefined ? null : negated(fullRank.versusBase);
-  const recommended = (row: RankResult | null) => row?.rank === file.recommendedRank;
-  const table = renderTable<RankResult | null>(
-    rows,
-    [
-      { title: "rank", align: "right", value: (row) => (row === null ? "0" : String(row.rank)) },
-      { title: "mean loss", align: "right", value: (row) => formatLoss(row?.meanLoss ?? baseMeanLoss) },
-      {
-        title: `against rank ${file.maxRank}`,
-        value: (row) => formatPaired(row === null ? baseVersusFull : row.versusFullRank),
-      },
-      { title: "against base", value: (row) => formatPaired(row === null ? null : row.versusBase) },
-      {
-        title: "size",
-        align: "right",
-        value: (row) => (row === null ? "-" : formatBytes(row.fileSizeBytes)),
-      },
-      {
-        title: "",
-        value: (row) =>
-          row === null ? "base model" : recommended(row) ? out.style.green("<- recommended") : "",
-      },
-    ],
-    out,
-  );
-  return `${out.style.bold(formatPath(file.path))}\n${table}${file.recommendation}\n`;
+function fileText(file: FileResult, { base, bands, settings }: BenchReport, out: OutputStream): string {
+  const rows: Row[] = [
+    { rank: null, result: null },
+    ...file.ranks.flatMap((rank) => rank.multipliers.map((result) => ({ rank, result }))),
+  ];
+  const { multipliers } = settings;
+  const isPlain = multipliers.length === 1 && multipliers[0] === 1;
+  const names: Column<Row>[] = [
+    { title: "rank", align: "right", value: ({ rank }) => String(rank?.rank ?? 0) },
+    ...(isPlain
+      ? []
+      : [
+          {
+            title: "strength",
+            align: "right" as const,
+            value: ({ result }: Row) => (result === null ? "-" : String(result.multiplier)),
+          },
+        ]),
+  ];
+  const losses = renderTable(rows, [...names, ...lossColumns(file, base, out)], out);
+  const byBand = renderTable(rows, [...names, ...bandColumns(base, bands)], out);
+  const title = out.style.bold(formatPath(file.path));
+  return `${title}\n${losses}${file.recommendation.reason}\n\n${out.style.bold("mean loss by timestep")}\n${byBand}`;
 }
 
+function lossColumns(file: FileResult, base: BaseResult, out: OutputStream): Column<Row>[] {
+  const { recommendation, maxRank } = file;
+  // Of one rank there is nothing to compare it with, nor a size to save.
+  const ofSeveralRanks = (column: Column<Row>) => (file.ranks.length > 1 ? [column] : []);
+  return [
+    { title: "loss", align: "right", value: ({ result }) => formatLoss(result?.meanLoss ?? base.meanLoss) },
+    ...ofSeveralRanks({
+      title: `against rank ${maxRank}`,
+      value: ({ result }) => formatPaired(result?.versusFullRank ?? null),
+    }),
+    { title: "against base", value: ({ result }) => formatPaired(result?.versusBase ?? null) },
+    {
+      title: "gain",
+      align: "right",
+      value: ({ result }) => (result?.gainKept == null ? "-" : `${(100 * result.gainKept).toFixed(1)} %`),
+    },
+    {
+      title: "size",
+      align: "right",
+      value: ({ rank }) => (rank === null ? "-" : formatBytes(rank.fileSizeBytes)),
+    },
+    ...ofSeveralRanks({
+      title: "of full",
+      align: "right",
+      value: ({ rank }) => (rank === null ? "-" : `${Math.round(100 * rank.relativeSize)} %`),
+    }),
+    {
+      title: "step",
+      align: "right",
+      value: ({ rank }) => formatStep(rank === null ? base.secondsPerStep : rank.secondsPerStep),
+    },
+    {
+      title: "",
+      value: ({ rank, result }) => {
+        if (rank === null || result === null) return "base model";
+        const isRecommended =
+          rank.rank === recommendation.rank && result.multiplier === recommendation.multiplier;
+        return isRecommended ? out.style.green("<- recommended") : "";
+      },
+    },
+  ];
+}
+
+function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<Row>[] {
+  return bands.map(({ firstTimestep, lastTimestep }, index) => ({
+    title: `${firstTimestep}-${lastTimestep}`,
+    align: "right",
+    value: ({ result }) => formatLoss(result === null ? base.bands[index]! : result.bands[index]!.meanLoss),
+  }));
+}
+
+/** `-0.0208 ±0.0016`: the intervals are symmetric. */
 function formatPaired(difference: PairedDifference | null): string {
   if (difference === null) return "-";
-  const { mean, ciLow, ciHigh } = difference;
-  if (!Number.isFinite(ciHigh - ciLow)) return `${formatDifference(mean, mean)} [too few images]`;
-  const largest = Math.max(Math.abs(mean), Math.abs(ciLow), Math.abs(ciHigh));
-  const format = (value: number) => formatDifference(value, largest);
-  return `${format(mean)} [${format(ciLow)}, ${format(ciHigh)}]`;
+  const { mean, ciHigh } = difference;
+  if (!Number.isFinite(ciHigh)) return `${formatDifference(mean, mean)} (one image)`;
+  const reach = ciHigh - mean;
+  const largest = Math.max(Math.abs(mean), reach);
+  return `${formatDifference(mean, largest)} ±${formatDifference(reach, largest).replace("+", "")}`;
 }
 
-function negated({ mean, ciLow, ciHigh }: PairedDifference): PairedDifference {
-  return { mean: -mean, ciLow: -ciHigh, ciHigh: -ciLow };
+/** `120 ms`, `2.7 s`. */
+function formatStep(seconds: number | null): string {
+  if (seconds === null) return "-";
+  return seconds < 0.9995 ? `${Math.round(1000 * seconds)} ms` : `${seconds.toPrecision(2)} s`;
 }

@@ -63,6 +63,14 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "Measure every rank on held-out images and say which one is good enough.",
     load: async () => erase((await import("./commands/bench.js")).benchCommand),
   },
+  report: {
+    summary: "Write the page of a run or a comparison: charts, tables, pictures.",
+    load: async () => erase((await import("./commands/report.js")).reportCommand),
+  },
+  generate: {
+    summary: "Draw pictures with adapters at any rank and strength.",
+    load: async () => erase((await import("./commands/generate.js")).generateCommand),
+  },
   doctor: {
     summary: "Show what this machine can run on, what is missing and how to get it.",
     load: async () => erase((await import("./commands/doctor.js")).doctorCommand),

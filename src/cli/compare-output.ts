@@ -1,4 +1,4 @@
-import type { ComparedModule, ComparedTotal, CompareReport } from "../surgery/compare.js";
+import type { ComparedModule, ComparedTotal, CompareReport } from "../surgery/compare/compare.js";
 import { formatCount, formatPath, formatPercent, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";
 import { type Column, renderFields, renderTable } from "./table.js";

@@ -1,6 +1,6 @@
 import { DIALECTS, type DialectId } from "../adapter/index.js";
-import type { ConvertReport } from "../surgery/convert.js";
-import type { ConvertPlan } from "../surgery/convert-plan.js";
+import type { ConvertReport } from "../surgery/convert/convert.js";
+import type { ConvertPlan } from "../surgery/convert/plan.js";
 import { formatBytes, formatPath, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";
 import { type Column, renderTable } from "./table.js";

@@ -1,4 +1,4 @@
-import type { DiffModule, DiffReport, ListedWeight } from "../surgery/diff.js";
+import type { DiffModule, DiffReport, ListedWeight } from "../surgery/diff/diff.js";
 import { formatBytes, formatPath, formatPercent, formatQuantity, formatRanks } from "./format.js";
 import { printable } from "./printable.js";
 import { type Column, renderFields, renderTable } from "./table.js";

@@ -1,4 +1,4 @@
-import type { EditReport, MetadataChange } from "../surgery/edit.js";
+import type { EditReport, MetadataChange } from "../surgery/edit/edit.js";
 import { formatBytes, formatPath } from "./format.js";
 import { printable } from "./printable.js";
 import { renderFields } from "./table.js";

@@ -1,5 +1,6 @@
 import type { ExtractOutput, ExtractPlan, ExtractReport } from "../surgery/index.js";
 import { formatBytes, formatPath } from "./format.js";
+import { type MixedSections, mixedRanksText } from "./mixed-ranks-output.js";
 import { type Column, renderTable } from "./table.js";
 import type { OutputStream } from "./terminal.js";
 
@@ -13,23 +14,30 @@ const RULE_SOURCES: Readonly<Record<ExtractPlan["alphaRuleSource"], string>> = {
 /** Enough of the hash to tell files apart, as long as Civitai's AutoV3. */
 const SHORT_HASH = 12;
 
-interface Row extends Pick<ExtractOutput, "rank" | "componentRanks" | "alphas" | "path" | "sizeBytes"> {
+interface Row
+  extends Pick<ExtractOutput, "rank" | "componentRanks" | "mixed" | "alphas" | "path" | "sizeBytes"> {
   readonly dataSha256?: string;
 }
 
 /** What was written, as a table. */
-export function extractText(plan: ExtractPlan, report: ExtractReport, out: OutputStream): string {
+export function extractText(
+  plan: ExtractPlan,
+  report: ExtractReport,
+  shown: MixedSections,
+  out: OutputStream,
+): string {
   const columns = [...COMMON_COLUMNS];
   if (plan.hashes) {
     columns.push({ title: "hash", value: ({ dataSha256 = "" }) => dataSha256.slice(0, SHORT_HASH) });
   }
-  return head(plan) + renderTable<Row>(withAlphas(plan, report), columns, out) + notes(report.notes, out);
+  const table = renderTable<Row>(withAlphas(plan, report), columns, out);
+  return head(plan) + mixedText(plan, shown, out) + table + notes(report.notes, out);
 }
 
 /** What would be written, as a table. */
-export function planText(plan: ExtractPlan, out: OutputStream): string {
+export function planText(plan: ExtractPlan, shown: MixedSections, out: OutputStream): string {
   const table = renderTable<Row>(plan.outputs, COMMON_COLUMNS, out);
-  return `${head(plan)}${table}${notes(plan.notes, out)}Nothing was written (--dry-run).\n`;
+  return `${head(plan)}${mixedText(plan, shown, out)}${table}${notes(plan.notes, out)}Nothing was written (--dry-run).\n`;
 }
 
 /** The report for `--json`. */
@@ -47,9 +55,10 @@ export function planDocument(plan: ExtractPlan): object {
     alphaRuleSource,
     dtype,
     notes: plan.notes,
-    outputs: plan.outputs.map(({ rank, componentRanks, path, sizeBytes, wholeModules, alphas }) => ({
+    outputs: plan.outputs.map(({ rank, componentRanks, mixed, path, sizeBytes, wholeModules, alphas }) => ({
       rank,
       componentRanks,
+      mixed,
       path,
       sizeBytes,
       wholeModules,
@@ -61,7 +70,7 @@ export function planDocument(plan: ExtractPlan): object {
 
 const COMMON_COLUMNS: readonly Column<Row>[] = [
   { title: "rank", align: "right", value: formatRank },
-  { title: "alpha", align: "right", value: ({ alphas }) => alphas.map(formatAlpha).join(", ") },
+  { title: "alpha", align: "right", value: formatAlphas },
   { title: "file", value: ({ path }) => formatPath(path), shorten: true },
   { title: "size", align: "right", value: ({ sizeBytes }) => formatBytes(sizeBytes) },
 ];
@@ -76,7 +85,8 @@ function head({ parent, maxRank, unit, alphaRule, alphaRuleSource, dtype }: Extr
   return `${formatPath(parent.path)}: rank ${maxRank}, unit ${unit}, alpha rule ${alphaRule} (${RULE_SOURCES[alphaRuleSource]})${written}\n`;
 }
 
-function formatRank({ rank, componentRanks }: Row): string {
+function formatRank({ rank, componentRanks, mixed }: Row): string {
+  if (mixed !== undefined) return `${Math.min(...mixed.modules.map((module) => module.rank))} to ${rank}`;
   if (componentRanks === undefined) return String(rank);
   return Object.entries(componentRanks)
     .map(([component, own]) => `${component} ${own}`)
@@ -85,6 +95,16 @@ function formatRank({ rank, componentRanks }: Row): string {
 
 function notes(texts: readonly string[], out: OutputStream): string {
   return texts.map((text) => `${out.style.yellow("note")}: ${text}\n`).join("");
+}
+
+/** Ranks of components give one or two, ranks of modules any number. */
+function formatAlphas({ alphas, mixed }: Row): string {
+  if (mixed === undefined || alphas.length === 1) return alphas.map(formatAlpha).join(", ");
+  return `${formatAlpha(alphas[0]!)} to ${formatAlpha(alphas.at(-1)!)}`;
+}
+
+function mixedText({ outputs }: ExtractPlan, shown: MixedSections, out: OutputStream): string {
+  return outputs.map(({ mixed }) => (mixed === undefined ? "" : mixedRanksText(mixed, shown, out))).join("");
 }
 
 /** As many digits as matter. */

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import type { Range } from "../surgery/index.js";
-import type { AdapterSummary, FolderReport, UnreadableFile } from "../surgery/inspect-folder.js";
+import type { AdapterSummary, FolderReport, UnreadableFile } from "../surgery/inspect/inspect-folder.js";
 import { formatBytes, formatPath, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";
 import { renderTable } from "./table.js";

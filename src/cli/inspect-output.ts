@@ -1,10 +1,6 @@
-import {
-  type AlphaRule,
-  type BaseModel,
-  type BaseModelFacts,
-  DIALECTS,
-  FOREIGN_METHODS,
-} from "../adapter/index.js";
+import { DIALECTS } from "../adapter/dialects/index.js";
+import type { AlphaRule, BaseModel, BaseModelFacts } from "../adapter/index.js";
+import { FOREIGN_METHODS } from "../adapter/module.js";
 import type { AdapterReport, EnergyReport, ModuleGroupReport, Range } from "../surgery/index.js";
 import { formatBytes, formatCount, formatPath, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";

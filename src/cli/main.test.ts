@@ -53,7 +53,7 @@ describe("usage errors", () => {
     [
       ["qqqqqq"],
       "unknown command qqqqqq",
-      "Commands: train, resume, extract, inspect, resize, nest, compare, convert, merge, diff, edit, verify, bench, doctor.",
+      "Commands: train, resume, extract, inspect, resize, nest, compare, convert, merge, diff, edit, verify, bench, report, generate, doctor.",
     ],
     [["--network_dim", "4"], "unknown option --network_dim", "Options follow the command"],
     [["train", "--rank", "4"], "train: unknown option --rank", "Did you mean --network_dim?"],

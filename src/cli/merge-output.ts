@@ -1,7 +1,7 @@
-import type { MergePlan, MergeReport } from "../surgery/merge.js";
-import { rankRange } from "../surgery/merge.js";
-import type { MergeBasePlan, MergeBaseReport } from "../surgery/merge-base.js";
-import type { MergeInput } from "../surgery/merge-terms.js";
+import type { MergeBasePlan, MergeBaseReport } from "../surgery/merge/base.js";
+import type { MergePlan, MergeReport } from "../surgery/merge/merge.js";
+import { rankRange } from "../surgery/merge/merge.js";
+import type { MergeInput } from "../surgery/merge/terms.js";
 import {
   formatBytes,
   formatCount,

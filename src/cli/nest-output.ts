@@ -1,4 +1,4 @@
-import type { NestPlan, NestReport } from "../surgery/nest.js";
+import type { NestPlan, NestReport } from "../surgery/nest/nest.js";
 import { formatBytes, formatPath, formatPercent, formatQuantity } from "./format.js";
 import { renderFields, renderTable } from "./table.js";
 import type { OutputStream } from "./terminal.js";

@@ -1,5 +1,5 @@
-import { type ResizePlan, ruleSuffix } from "../surgery/plan-resize.js";
-import { measureOutput, type ResizedFile, type ResizeReport } from "../surgery/resize.js";
+import { type ResizePlan, ruleSuffix } from "../surgery/resize/plan-resize.js";
+import { measureOutput, type ResizedFile, type ResizeReport } from "../surgery/resize/resize.js";
 import { formatBytes, formatPath, formatPercent, formatQuantity, formatRanks } from "./format.js";
 import { printable } from "./printable.js";
 import { type Column, renderTable } from "./table.js";

@@ -1,4 +1,4 @@
-import type { ModuleSpectrum, SpectrumReport, SpectrumTotal } from "../surgery/spectrum.js";
+import type { ModuleSpectrum, SpectrumReport, SpectrumTotal } from "../surgery/svd/spectrum.js";
 import { formatPercent } from "./format.js";
 import { printable } from "./printable.js";
 import { type Column, renderTable } from "./table.js";

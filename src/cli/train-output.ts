@@ -2,6 +2,7 @@
 import type {
   EndEvent,
   InterruptedEvent,
+  SampleEvent,
   StartEvent,
   StepEvent,
   TrainedFile,
@@ -81,6 +82,10 @@ export function stepLine(event: StepEvent): string {
 export function validationLine(event: ValidationEvent): string {
   const losses = event.byRank.map(({ rank, loss }) => `rank ${rank}: ${formatLoss(loss)}`).join("  ");
   return `validation at step ${event.step}  ${losses}  (${formatQuantity(event.sampleCount, "sample")})`;
+}
+
+export function sampleLine(event: SampleEvent): string {
+  return `drew ${formatPath(event.path)} (rank ${event.rank}) at step ${event.step}`;
 }
 
 export function interruptedBlock(event: InterruptedEvent): string {

@@ -152,6 +152,14 @@ describe("without a terminal", () => {
         ],
       },
       {
+        type: "sample",
+        step: 500,
+        path: here("output/sample/last_000500_00_20261103014509_42.png"),
+        prompt: "a cat",
+        seed: 42,
+        rank: 16,
+      },
+      {
         type: "saved",
         kind: "weights",
         step: 500,
@@ -166,6 +174,7 @@ describe("without a terminal", () => {
       encoding latents (60)
       building the training step
       validation at step 500  rank 4: 0.1103  rank 16: 0.1042  (12 samples)
+      drew output/sample/last_000500_00_20261103014509_42.png (rank 16) at step 500
       saved output/last-step00000500.safetensors (1.3 MB) at step 500
       warning: 1 image could not be read
       interrupted at step 501 of 2000; the state is saved in my cats/last-step00000501-state

@@ -1,10 +1,18 @@
+import type { WrittenReport } from "../report/training/run-report.js";
 import type { StepEvent, TrainEvent } from "../training/events.js";
 import { printNote } from "./command.js";
 import { formatBytes, formatPath } from "./format.js";
 import { writeEvent } from "./json.js";
 import { ProgressLine } from "./progress-line.js";
 import type { Terminal } from "./terminal.js";
-import { endBlock, interruptedBlock, startBlock, stepLine, validationLine } from "./train-output.js";
+import {
+  endBlock,
+  interruptedBlock,
+  sampleLine,
+  startBlock,
+  stepLine,
+  validationLine,
+} from "./train-output.js";
 
 /** Plain lines aim at this many over a run … */
 const PLAIN_LINES = 50;
@@ -39,6 +47,12 @@ export class TrainReporter {
     else this.#print(event);
   }
 
+  /** The run's page lies complete on the disk. */
+  report({ path, sizeBytes }: WrittenReport): void {
+    if (this.#json) writeEvent(this.#terminal.stdout, { type: "report", path, sizeBytes });
+    else this.#line.print(`report  ${formatPath(path)} (${formatBytes(sizeBytes)})`);
+  }
+
   /** Takes the progress line away, so that what follows starts on a line of its own. */
   close(): void {
     this.#line.clear();
@@ -65,6 +79,9 @@ export class TrainReporter {
         break;
       case "validation":
         line.print(validationLine(event));
+        break;
+      case "sample":
+        line.print(sampleLine(event));
         break;
       case "saved":
         line.print(`saved ${formatPath(event.path)} (${formatBytes(event.sizeBytes)}) at step ${event.step}`);

@@ -1,6 +1,7 @@
 import type { TrainHooks, TrainResult } from "../training/events.js";
 import type { CommandContext } from "./command.js";
 import { INTERRUPTED_EXIT_CODE } from "./interrupt.js";
+import { RunPage } from "./run-page.js";
 import { TrainReporter } from "./train-reporter.js";
 
 export type Trainer = typeof import("../training/train.js");
@@ -13,15 +14,21 @@ export async function runTrainer(
 ): Promise<number> {
   const reporter = new TrainReporter(context, { json: context.json });
   for (const note of notes) reporter.note(note);
+  const page = new RunPage((problem) => reporter.note(problem));
   try {
     // Loaded only now: a mistake in the options is answered before onnxruntime and sharp are read from the disk.
     const trainer = await import("../training/train.js");
     const result = await start(trainer, {
-      onEvent: (event) => reporter.event(event),
+      onEvent: (event) => {
+        reporter.event(event);
+        page.event(event);
+      },
       signal: context.signal,
     });
     return result.status === "interrupted" ? INTERRUPTED_EXIT_CODE : 0;
   } finally {
+    const written = await page.finish();
+    if (written !== null) reporter.report(written);
     reporter.close();
   }
 }

@@ -1,4 +1,4 @@
-import type { Severity, VerifyProblem, VerifyReport } from "../surgery/verify.js";
+import type { Severity, VerifyProblem, VerifyReport } from "../surgery/verify/verify.js";
 import { formatPath, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";
 import type { OutputStream } from "./terminal.js";

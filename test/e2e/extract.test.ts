@@ -2,9 +2,11 @@ import { readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { openAdapter } from "../../src/adapter/index.js";
+import { writePlantedAdapter } from "../helpers/planted-adapter.js";
 import { writeRandomAdapter } from "../helpers/random-adapter.js";
 import { runProgram } from "../helpers/run-program.js";
 import { tempFolder } from "../helpers/temp-folder.js";
+import { pictureFolder, TINY_MODEL } from "../helpers/tiny-run.js";
 
 const METADATA = {
   ss_network_module: "networks.dylora",
@@ -125,6 +127,100 @@ describe("dylora extract", () => {
     expect((await extractIn(cwd, "--ranks", "2,4", "--force")).status).toBe(0);
     await using copy = await openAdapter(path.join(cwd, "cat-r2.safetensors"));
     expect(copy.maxRank).toBe(2);
+  });
+});
+
+describe("dylora extract --budget", () => {
+  const planned = async () => {
+    const cwd = await tempFolder();
+    const modules = [16, 8, 4, 12, 16, 4].map((used, i) => ({
+      name: `lora_unet_down_blocks_${Math.floor(i / 3)}_attentions_${i % 3}_proj_in`,
+      inFeatures: 96,
+      outFeatures: 96,
+      used,
+    }));
+    await writePlantedAdapter(path.join(cwd, "cat.safetensors"), modules);
+    return cwd;
+  };
+
+  test("--dry-run shows which rank each part gets and writes nothing", async () => {
+    const cwd = await planned();
+    const { status, stdout, stderr } = await extractIn(cwd, "--budget", "80%", "--modules", "--dry-run");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines[1]).toMatch(
+      /^budget [\d.]+ kB: keeps 100\.0 % of the full rank's energy; rank 12 everywhere/,
+    );
+    expect(stdout).toMatch(/^part +modules +rank 4 +rank 8 +rank 12 +rank 16 +mean rank +size$/m);
+    expect(stdout).toMatch(/^down_blocks_0 +3 +1 +1 +- +1 +9\.3 /m);
+    expect(stdout).toMatch(/^lora_unet_down_blocks_1_attentions_0_proj_in +12 of 16 +100\.0 % /m);
+    expect(lines.at(-1)).toBe("Nothing was written (--dry-run).");
+    expect(await readdir(cwd)).toEqual(["cat.safetensors"]);
+  });
+
+  test("writes an ordinary LoRA of the size, which inspect and extract read", async () => {
+    const cwd = await planned();
+    const document = JSON.parse((await extractIn(cwd, "--budget", "24kB", "--json")).stdout);
+    const [output] = document.outputs;
+    expect(output.path).toBe(path.join(cwd, "cat-24kB.safetensors"));
+    const { length } = await readFile(output.path);
+    expect(length).toBe(output.sizeBytes);
+    expect(length).toBeLessThanOrEqual(24_000);
+    // No further four components of a module, 96 numbers on each side, would fit.
+    expect(length).toBeGreaterThan(24_000 - 4 * 2 * 96 * 2 - 100);
+    const ranks = new Map(
+      output.mixed.modules.map(({ name, rank }: { name: string; rank: number }) => [name, rank]),
+    );
+    const inspected = await runProgram(["inspect", output.path, "--json"], { cwd });
+    const [file] = JSON.parse(inspected.stdout).files;
+    expect(file.dylora.isDylora).toBe(false);
+    for (const { name, rank } of file.modules) expect(rank).toBe(ranks.get(name));
+  });
+
+  test.each([
+    [["--budget", "30kB", "--all"], "ranks are chosen in more than one way"],
+    [["--budget", "much"], '--budget expects a size such as 12MB or 25%, found "much"'],
+    [["--budget", "2kB"], "no copy of 2000 bytes is possible: the smallest takes"],
+    [["--budget", "1GB"], "the budget of 1000000000 bytes is no smaller than the whole, which takes"],
+    [["--all", "--calibrate", "data"], "--calibrate needs --budget"],
+    [["--budget", "30kB", "--calibrate", "data"], "--calibrate needs --pretrained-model-name-or-path"],
+    [["--budget", "30kB", "--samples", "4"], "--samples needs --calibrate"],
+    [["--all", "--modules"], "--modules needs --budget"],
+  ])("%j is refused", async (args, message) => {
+    const cwd = await planned();
+    const result = await extractIn(cwd, ...args);
+    expect(result).toMatchObject({ status: 2, stdout: "" });
+    expect(result.stderr).toContain("error[E_USAGE]: extract");
+    expect(result.stderr).toContain(message);
+    expect(result.stderr).toContain("Nothing was written.");
+    expect(await readdir(cwd)).toEqual(["cat.safetensors"]);
+  });
+
+  test("--calibrate measures ranks on images", { timeout: 300_000 }, async () => {
+    const cwd = await tempFolder();
+    const used = [4, 16, 16];
+    const modules = ["down_blocks_0", "up_blocks_3", "up_blocks_2"].map((block, i) => ({
+      name: `lora_unet_${block}_attentions_0_transformer_blocks_0_attn1_to_q`,
+      inFeatures: 32,
+      outFeatures: 32,
+      used: used[i]!,
+      strength: 3,
+    }));
+    await writePlantedAdapter(path.join(cwd, "cat.safetensors"), modules, { alphaRule: "keep" });
+    const data = await pictureFolder(1, "1_emoji");
+    const { status, stdout, stderr } = await extractIn(
+      cwd,
+      ...["--budget", "70%", "--calibrate", data, "--pretrained_model_name_or_path", TINY_MODEL],
+      ...["--resolution", "16", "--device", "cpu", "--execution-mode", "lean", "--threads", "1", "--json"],
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const [output] = JSON.parse(stdout).outputs;
+    expect(output.mixed).toMatchObject({ benefit: "calibration", kept: null });
+    // What is zero beyond rank 4 is never given more.
+    expect(output.mixed.modules[0].rank).toBeLessThanOrEqual(4);
+    expect(output.sizeBytes).toBeLessThanOrEqual(output.mixed.budgetBytes);
+    await using copy = await openAdapter(output.path);
+    expect(JSON.parse(copy.metadata.dylora_operation!)).toMatchObject({ benefit: "calibration" });
   });
 });
 

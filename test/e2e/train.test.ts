@@ -116,6 +116,10 @@ test("a run as one JSON event a line, and its ranks compared", { timeout: 300_00
   );
   expect({ status: bench.status, stderr: bench.stderr }).toEqual({ status: 0, stderr: "" });
   const report = JSON.parse(bench.stdout);
-  expect(report).toMatchObject({ schemaVersion: 1, device: "cpu", width: 32, height: 32, imageCount: 2 });
+  expect(report).toMatchObject({
+    schemaVersion: 1,
+    settings: { device: "cpu", width: 32, height: 32 },
+    extent: { imageCount: 2, drawsPerImage: 4 },
+  });
   expect(report.files[0].ranks.map(({ rank }: { rank: number }) => rank)).toEqual([2, 4]);
 });

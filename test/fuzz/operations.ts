@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { openAdapter, WRITTEN_DIALECTS } from "../../src/adapter/index.js";
 import { DyloraError, type ErrorCode } from "../../src/errors.js";
 import { SafetensorsFile } from "../../src/safetensors/index.js";
-import { convert } from "../../src/surgery/convert.js";
-import { planConvert } from "../../src/surgery/convert-plan.js";
-import { editMetadata } from "../../src/surgery/edit.js";
+import { convert } from "../../src/surgery/convert/convert.js";
+import { planConvert } from "../../src/surgery/convert/plan.js";
+import { editMetadata } from "../../src/surgery/edit/edit.js";
 import { extract, inspectAdapter, planExtract } from "../../src/surgery/index.js";
-import { planMerge, runMerge } from "../../src/surgery/merge.js";
-import { verifyFile } from "../../src/surgery/verify.js";
+import { planMerge, runMerge } from "../../src/surgery/merge/merge.js";
+import { verifyFile } from "../../src/surgery/verify/verify.js";
 
 /** What a damaged file may be answered with; anything else is a defect of dylora. */
 const ALLOWED: ReadonlySet<ErrorCode> = new Set([

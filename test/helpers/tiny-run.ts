@@ -3,8 +3,8 @@ import { copyFile, mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { bench } from "../../src/evaluation/bench.js";
-import { BENCH_OPTIONS, type BenchOptions, type BenchReport } from "../../src/evaluation/bench-types.js";
-import { completeOptions } from "../../src/options/read-options.js";
+import { type BenchConfigInput, createBenchConfig } from "../../src/evaluation/bench-config.js";
+import type { BenchHooks, BenchReport } from "../../src/evaluation/bench-types.js";
 import { SafetensorsFile } from "../../src/safetensors/index.js";
 import { createTrainConfig, type TrainConfig, type TrainConfigInput } from "../../src/training/config.js";
 import type { TrainEvent, TrainHooks, TrainResult } from "../../src/training/events.js";
@@ -106,13 +106,13 @@ export function eventsOf<Type extends TrainEvent["type"]>(
 /** Measures files as `dylora bench` does. */
 export async function benchTiny(
   files: readonly string[],
-  changes: Pick<BenchOptions, "data"> & Partial<BenchOptions>,
+  changes: Omit<BenchConfigInput, "files" | "pretrainedModelNameOrPath">,
+  hooks: Partial<BenchHooks> = {},
 ): Promise<BenchReport> {
   const { pretrainedModelNameOrPath, device, executionMode, threads } = TINY_OPTIONS;
   const given = { pretrainedModelNameOrPath, device, executionMode, threads, ...changes };
-  const options = completeOptions({ command: "bench", table: BENCH_OPTIONS }, given, "E_USAGE");
   const signal = new AbortController().signal;
-  return bench({ ...options, files: [...files] }, { onProgress: () => {}, signal });
+  return bench(createBenchConfig({ ...given, files }), { onProgress: () => {}, signal, ...hooks });
 }
 
 /** What a metrics file says about the steps, without what a clock or the memory decides. */

@@ -46,7 +46,8 @@ const benchHeldOut = (files: readonly string[]) =>
   benchTiny(files, { data: heldOut, seed: TINY_OPTIONS.seed });
 
 const lossOf = ({ files }: BenchReport, path: string, rank: number) =>
-  files.find((file) => file.path === path)!.ranks.find((result) => result.rank === rank)!.meanLoss;
+  files.find((file) => file.path === path)!.ranks.find((result) => result.rank === rank)!.multipliers[0]!
+    .meanLoss;
 
 /** Relative difference. */
 const difference = (a: number, b: number) => Math.abs(a - b) / Math.abs(b);
@@ -89,7 +90,7 @@ test.each(RANKS)("at rank %i the copy has the loss that the trainer measured at 
 });
 
 test("the ranks are different models, and none is the base model", () => {
-  const losses = [report.baseMeanLoss, ...RANKS.map((rank) => lossOf(report, parent, rank))];
+  const losses = [report.base.meanLoss, ...RANKS.map((rank) => lossOf(report, parent, rank))];
   for (const [index, loss] of losses.entries()) {
     for (const other of losses.slice(index + 1)) expect(difference(loss, other)).toBeGreaterThan(1e-4);
   }

@@ -45,8 +45,8 @@ beforeAll(async () => {
   const { outputs } = await extract(planExtract(adapter, { ranks: [2] }, { outDir: folder }));
   half = outputs[0]!.path;
   const report = await benchTiny([trained, half], { data: heldOut, seed: TINY_OPTIONS.seed });
-  const lossOf = (file: number) => report.files[file]!.ranks.at(-1)!.meanLoss;
-  losses = { trained: lossOf(0), half: lossOf(1), base: report.baseMeanLoss };
+  const lossOf = (file: number) => report.files[file]!.ranks.at(-1)!.multipliers[0]!.meanLoss;
+  losses = { trained: lossOf(0), half: lossOf(1), base: report.base.meanLoss };
 }, SLOW_MS);
 
 afterAll(async () => {

@@ -2,7 +2,7 @@ import { openAdapter } from "../../adapter/index.js";
 import { DyloraError } from "../../errors.js";
 import type { OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
-import { compareAdapters } from "../../surgery/compare.js";
+import { compareAdapters } from "../../surgery/compare/compare.js";
 import { defineCommand } from "../command.js";
 import { compareText } from "../compare-output.js";
 import { writeDocument } from "../json.js";

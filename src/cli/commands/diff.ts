@@ -2,7 +2,7 @@ import path from "node:path";
 import { DyloraError } from "../../errors.js";
 import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
-import { type DiffProgress, diffCheckpoints } from "../../surgery/diff.js";
+import { type DiffProgress, diffCheckpoints } from "../../surgery/diff/diff.js";
 import { defineCommand } from "../command.js";
 import { diffDocument, diffText } from "../diff-output.js";
 import { DTYPE_OPTION } from "../dtype-option.js";

@@ -5,7 +5,7 @@ import { readError } from "../../io/index.js";
 import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
 import { readHeader } from "../../safetensors/index.js";
-import { editedMetadata, editMetadata, type MetadataEdit, metadataChanges } from "../../surgery/edit.js";
+import { editedMetadata, editMetadata, type MetadataEdit, metadataChanges } from "../../surgery/edit/edit.js";
 import { type CommandContext, defineCommand } from "../command.js";
 import { changesText, editDocument, editText, metadataText } from "../edit-output.js";
 import { formatBytes } from "../format.js";

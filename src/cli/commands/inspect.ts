@@ -2,10 +2,10 @@ import { statSync } from "node:fs";
 import { basename } from "node:path";
 import type { OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
-import { type AdapterReport, type InspectOptions, inspectAdapter } from "../../surgery/index.js";
+import type { AdapterReport, InspectOptions } from "../../surgery/index.js";
+import { inspectAdapter } from "../../surgery/inspect/inspect.js";
 import { type CommandContext, defineCommand } from "../command.js";
 import { asDyloraError, printError } from "../errors.js";
-import { inspectText } from "../inspect-output.js";
 import { writeDocument } from "../json.js";
 import { ProgressLine } from "../progress-line.js";
 
@@ -88,6 +88,7 @@ export const inspectCommand = defineCommand({
         const report = await inspect(path, given.norms, shown.verifyHash, context);
         const spectrum = shown.spectrum ? await readSpectrumOf(path, context) : null;
         if (!context.json) {
+          const { inspectText } = await import("../inspect-output.js");
           context.stdout.write(inspectText(report, shown, context.stdout));
           if (spectrum !== null) context.stdout.write(spectrum.text(shown.modules));
         }
@@ -112,7 +113,7 @@ export const inspectCommand = defineCommand({
 /** The table of a folder that is no adapter itself, printed; null for anything else. */
 async function folderOfFiles(path: string, { json, stdout, signal }: CommandContext): Promise<object | null> {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return null;
-  const { inspectFolder } = await import("../../surgery/inspect-folder.js");
+  const { inspectFolder } = await import("../../surgery/inspect/inspect-folder.js");
   const report = await inspectFolder(path, { signal });
   // PEFT and diffusers save an adapter as a folder; a folder without files is for `openAdapter` to complain about.
   const isAdapter = report.files.some(({ path: file }) => ADAPTER_FILES.has(basename(file)));
@@ -130,7 +131,7 @@ const ADAPTER_FILES: ReadonlySet<string> = new Set([
 
 async function readSpectrumOf(path: string, { stdout, stderr, signal }: CommandContext) {
   const { openAdapter } = await import("../../adapter/index.js");
-  const { readSpectrum } = await import("../../surgery/spectrum.js");
+  const { readSpectrum } = await import("../../surgery/svd/spectrum.js");
   const { spectrumText } = await import("../spectrum-output.js");
   const line = new ProgressLine(stderr);
   const adapter = await openAdapter(path, { foreign: "keep" });

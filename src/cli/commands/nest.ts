@@ -2,7 +2,7 @@ import path from "node:path";
 import { openAdapter } from "../../adapter/index.js";
 import type { OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
-import { nest, planNest } from "../../surgery/nest.js";
+import { nest, planNest } from "../../surgery/nest/nest.js";
 import { defineCommand } from "../command.js";
 import { DTYPE_OPTION } from "../dtype-option.js";
 import { writeDocument } from "../json.js";

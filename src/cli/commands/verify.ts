@@ -1,6 +1,6 @@
 import type { OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
-import { type VerifyReport, verifyFile } from "../../surgery/verify.js";
+import { type VerifyReport, verifyFile } from "../../surgery/verify/verify.js";
 import { defineCommand } from "../command.js";
 import { asDyloraError, printError } from "../errors.js";
 import { formatBytes } from "../format.js";

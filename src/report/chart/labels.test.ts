@@ -1,0 +1,38 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { spread, withoutCollisions } from "./labels.js";
+
+describe("spread", () => {
+  test("leaves alone what does not touch, and moves neighbours apart around their middle", () => {
+    expect(spread([10, 40, 90], 15, 0, 100)).toEqual([10, 40, 90]);
+    expect(spread([50, 50], 10, 0, 100)).toEqual([45, 55]);
+    expect(spread([52, 50, 51], 10, 0, 100)).toEqual([61, 41, 51]);
+    expect(spread([0, 1], 10, 0, 100)).toEqual([0, 10]);
+    expect(spread([99, 100], 10, 0, 100)).toEqual([90, 100]);
+    expect(spread([], 10, 0, 100)).toEqual([]);
+  });
+
+  test("keeps the order, the gap and the range wherever there is room", () => {
+    const positions = fc.array(fc.double({ min: 0, max: 300, noNaN: true }), { maxLength: 12 });
+    fc.assert(
+      fc.property(positions, (wanted) => {
+        const placed = spread(wanted, 20, 0, 300);
+        const order = wanted.map((_, index) => index).sort((a, b) => wanted[a]! - wanted[b]!);
+        const sorted = order.map((index) => placed[index]!);
+        for (const [index, place] of sorted.entries()) {
+          expect(place).toBeGreaterThanOrEqual(-1e-9);
+          expect(place).toBeLessThanOrEqual(300 + 1e-9);
+          if (index > 0) expect(place - sorted[index - 1]!).toBeGreaterThanOrEqual(20 - 1e-9);
+        }
+      }),
+    );
+  });
+});
+
+test("of labels that touch, the first one stays", () => {
+  const labels = [0, 5, 30, 34, 100];
+  const boxOf = (x: number) => ({ x, y: 0, width: 10, height: 10 });
+  expect(withoutCollisions(labels, boxOf)).toEqual([0, 30, 100]);
+  expect(withoutCollisions([34, 30, 5, 0], boxOf)).toEqual([34, 5]);
+  expect(withoutCollisions(labels, (x) => ({ ...boxOf(x), y: 20 * labels.indexOf(x) }))).toEqual(labels);
+});
