@@ -166,10 +166,6 @@ export const extractCommand = defineCommand({
   examples: [
     { comment: "three ranks", command: "dylora extract output/last.safetensors --ranks 4,8,16 --out ranks" },
     {
-      comment: "every rank that was trained",
-      command: "dylora extract output/last.safetensors --all --out ranks",
-    },
-    {
       comment: "a file of sd-scripts without metadata: say how it was trained, look first",
       command: "dylora extract old.safetensors --unit 4 --alpha-rule sd-scripts --dry-run",
     },
