@@ -2,7 +2,7 @@
  * The whole training step on WebGPU.
  *
  * Runs on whatever adapter Vulkan, Metal or Direct3D offers, a driver in software included. Without a GPU: Mesa's lavapipe
- * from version 24 on (Debian, Ubuntu: `mesa-vulkan-drivers`), the only one in software that knows float16, or with
+ * (Debian, Ubuntu: `mesa-vulkan-drivers`; version 25 was tried, 22 is too old), which knows float16, or with
  * VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json the slower SwiftShader of Debian's chromium. The operators one
  * by one, on any device: `DYLORA_TEST_DEVICE=webgpu npx vitest run src/graph/ops`.
  */
@@ -16,6 +16,7 @@ import {
   minimalDenoiser,
   minimalModel,
   minimalModules,
+  scaledBatch,
 } from "./helpers/minimal-denoiser.js";
 import { tempFolder } from "./helpers/temp-folder.js";
 
@@ -45,6 +46,21 @@ describe.skipIf(!adapter.works)(`the training step on WebGPU${unless}`, { timeou
     const modules = minimalModules(model, rank);
     const expected = await cpu.inspect(model.batch, modules);
     // 1e-4: a GPU may round division, square root and exp by several units, and sums in another order.
-    expectAgreement(await gpu.inspect(model.batch, modules), expected, 1e-4);
+    expectAgreement(await gpu.inspect(model.batch, modules), expected, { tolerance: 1e-4 });
   });
+
+  const withoutFloat16 = adapter.works && adapter.float16 ? "" : " (skipped: this adapter has no float16)";
+  test.skipIf(withoutFloat16 !== "")(
+    `answers in float16 what the CPU answers in float32${withoutFloat16}`,
+    async () => {
+      const half = minimalDenoiser(model, { device: "webgpu", computeType: "float16" });
+      for (const rank of [1, MINIMAL_RANK]) {
+        const modules = minimalModules(model, rank);
+        const expected = await cpu.inspect(model.batch, modules);
+        const answer = await half.inspect(scaledBatch(model, 1024), modules);
+        expectAgreement(answer, expected, { tolerance: 2e-2, eachGradient: 0.15, gradientScale: 1024 });
+      }
+      await half.release();
+    },
+  );
 });

@@ -96,3 +96,8 @@ export function minimalModules({ targets }: MinimalModel, rank: number): ActiveM
     };
   });
 }
+
+/** The batch whose gradients are `scale` times as large. */
+export function scaledBatch({ batch }: MinimalModel, scale: number): TrainBatch {
+  return { ...batch, lossWeight: batch.lossWeight.map((weight) => weight * scale) };
+}
