@@ -45,7 +45,7 @@ export function estimateRun(run: PreparedRun): RunEstimate {
 }
 
 function denoiserSession(run: PreparedRun, purpose: Purpose): SessionMemory {
-  const { checkpoint, targets, mode, config, denoiser, network } = run;
+  const { checkpoint, targets, mode, computeType, config, denoiser, network } = run;
   const { graph, outputs } = buildDenoiserGraph({
     checkpoint,
     targets,
@@ -57,6 +57,7 @@ function denoiserSession(run: PreparedRun, purpose: Purpose): SessionMemory {
     clipSkip: config.clipSkip ?? 1,
     gradientCheckpointing: config.gradientCheckpointing,
     foldsConstants: mode === "fast",
+    computeType,
   });
   const symbols = Object.fromEntries(
     network.map(({ target, maxRank }) => [branchNames(target).rank, maxRank]),

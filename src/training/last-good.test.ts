@@ -38,6 +38,7 @@ beforeEach(() => {
   progress = {
     step: 0,
     averages: new LossAverages(),
+    lossScaler: null,
     validationDue: false,
     startedAt: new Date(0),
     sessionId: 1,
