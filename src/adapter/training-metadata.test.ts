@@ -31,6 +31,7 @@ const INPUT: TrainingMetadataInput = {
     lrWarmupSteps: 10,
     maxGradNorm: 1,
     gradientAccumulationSteps: 2,
+    mixedPrecision: "fp16",
   },
   base: {
     version: "sd_v2_v",
@@ -98,7 +99,7 @@ it("writes sd-scripts' keys as Python prints them", () => {
     ss_noise_offset: "0.05",
     ss_validation_split: "0.1",
     ss_validation_seed: "7",
-    ss_mixed_precision: "no",
+    ss_mixed_precision: "fp16",
     "modelspec.sai_model_spec": "1.0.1",
     "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
     "modelspec.implementation": "diffusers",

@@ -44,6 +44,7 @@ export interface OptimizerFacts {
   readonly lrWarmupSteps: number;
   readonly maxGradNorm: number;
   readonly gradientAccumulationSteps: number;
+  readonly mixedPrecision: "no" | "fp16";
 }
 
 export interface BaseModelInput {
@@ -157,7 +158,6 @@ export function buildTrainingMetadata(input: TrainingMetadataInput): Record<stri
 
 /** What sd-scripts has options for and dylora has not. */
 const FIXED_KEYS: Readonly<Record<string, string>> = {
-  ss_mixed_precision: "no",
   ss_full_fp16: "False",
   ss_fp8_base: "False",
   ss_fp8_base_unet: "False",
@@ -218,6 +218,7 @@ function optimizerKeys(optimizer: OptimizerFacts): Record<string, string> {
     ss_lr_warmup_steps: String(optimizer.lrWarmupSteps),
     ss_max_grad_norm: pythonFloat(optimizer.maxGradNorm),
     ss_gradient_accumulation_steps: String(optimizer.gradientAccumulationSteps),
+    ss_mixed_precision: optimizer.mixedPrecision,
   };
 }
 

@@ -76,7 +76,7 @@ describe("usage errors", () => {
       "train: --optimizer_type adamw8BIT is not available",
       "Use AdamW",
     ],
-    [["train", "--mixed_precision", "fp16"], "train: --mixed_precision fp16 is not available", "float32"],
+    [["train", "--mixed_precision", "bf16"], "train: --mixed_precision bf16 is not available", "WebGPU"],
     [["train", "--enable_bucket"], "train: --enable_bucket is not available", "leave it out"],
     [["train", "--flip_aug", "--no_flip_aug"], "train: --flip_aug and --no_flip_aug exclude each other", ""],
     [["train", "folder"], "train: too many arguments. Expected 0 arguments but got 1.", "--help"],

@@ -67,6 +67,7 @@ export function startBlock(event: StartEvent): string {
 
 /** `step 120/2000  loss 0.1042 (ema 0.1187)  rank 8  lr 1.0e-4  1.9 s/it  eta 59m  mem 5.1 GB` */
 export function stepLine(event: StepEvent): string {
+  const skippedSteps = event.lossScaling?.skippedSteps ?? 0;
   const rates = Object.values(event.learningRates).map(formatLearningRate);
   return [
     `step ${event.step}/${event.totalSteps}`,
@@ -76,6 +77,7 @@ export function stepLine(event: StepEvent): string {
     formatRate(event.secondsPerStep),
     `eta ${formatDuration(event.etaSeconds)}`,
     `mem ${formatBytes(event.rssBytes)}`,
+    ...(skippedSteps > 0 ? [`skipped ${formatCount(skippedSteps)}`] : []),
   ].join("  ");
 }
 

@@ -13,7 +13,7 @@ import {
   Session,
   usableMode,
 } from "../runtime/session.js";
-import { buildDenoiserGraph, type Purpose } from "./denoiser-graph.js";
+import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds, branchNames } from "./factors.js";
 
 export interface DenoiserOptions {
@@ -26,6 +26,8 @@ export interface DenoiserOptions {
   /** Default 1. */
   clipSkip?: number;
   gradientCheckpointing?: boolean;
+  /** Of activations and weights on the device. Default float32. */
+  computeType?: ComputeType;
 }
 
 /** One batch; `N` samples of latents `[C, H, W]`. */
@@ -177,7 +179,8 @@ export class Denoiser {
     size: Pick<DenoiserBatch, "count" | "height" | "width">,
     tokens: number,
   ): Promise<Session> {
-    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing } = this.options;
+    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, computeType } =
+      this.options;
     const mode = usableMode(device, this.options.mode);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
@@ -191,6 +194,7 @@ export class Denoiser {
       clipSkip: clipSkip ?? 1,
       gradientCheckpointing: gradientCheckpointing ?? false,
       foldsConstants: mode === "fast",
+      ...(computeType === undefined ? {} : { computeType }),
     });
     const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
     return Session.create(model, { device, mode, threads });

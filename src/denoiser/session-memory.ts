@@ -31,7 +31,7 @@ export function denoiserMemory(
   { options, includesTextEncoder }: Denoiser,
   run: { purpose: Purpose; batchSize: number; latents: Size; rankOf: ReadonlyMap<string, number> },
 ): SessionMemory {
-  const { checkpoint, targets, mode, clipSkip = 1, gradientCheckpointing = false } = options;
+  const { checkpoint, targets, mode, clipSkip = 1, gradientCheckpointing = false, computeType } = options;
   const { graph, outputs } = buildDenoiserGraph({
     checkpoint,
     targets,
@@ -44,6 +44,7 @@ export function denoiserMemory(
     clipSkip,
     gradientCheckpointing,
     foldsConstants: mode === "fast",
+    ...(computeType === undefined ? {} : { computeType }),
   });
   const symbols = Object.fromEntries(
     targets.map((target) => [branchNames(target).rank, run.rankOf.get(target.name) ?? 1]),

@@ -81,9 +81,9 @@ describe("createTrainConfig", () => {
       code: "E_CONFIG",
       message: "train: networkDim expects a whole number of at least 1, found 0",
     });
-    expect(errorOf(() => create({ mixedPrecision: "fp16" as "no" }))).toMatchObject({
+    expect(errorOf(() => create({ mixedPrecision: "bf16" as "no" }))).toMatchObject({
       code: "E_CONFIG",
-      note: expect.stringContaining("float32"),
+      note: expect.stringContaining("WebGPU has no bfloat16"),
     });
   });
 });

@@ -91,8 +91,17 @@ export interface StepEvent {
   readonly ranks: readonly number[];
   /** By component, those that are trained. */
   readonly learningRates: { readonly unet?: number; readonly textEncoder?: number };
-  /** Norm of all gradients together, before they are clipped. */
+  /** Norm of all gradients together, before they are clipped; not finite (null in JSON) in a step that was skipped. */
   readonly gradNorm: number;
+  /** With `--mixed_precision fp16` only. */
+  readonly lossScaling?: {
+    /** What the loss was multiplied with in this step. */
+    readonly scale: number;
+    /** A gradient overflowed float16, and the factors were left as they were. */
+    readonly skipped: boolean;
+    /** Steps skipped so far, this one included. */
+    readonly skippedSteps: number;
+  };
   /** Smoothed over the last steps. */
   readonly secondsPerStep: number;
   readonly etaSeconds: number;

@@ -677,13 +677,12 @@ export const TRAIN_OPTIONS = {
   mixed_precision: {
     type: "enum",
     default: "no",
-    values: ["no"],
+    values: ["no", "fp16"],
     refused: {
-      fp16: "Training runs in float32 so far: leave it out. --save_precision fp16 still halves the file.",
-      bf16: "Training runs in float32 so far: leave it out. --save_precision bf16 still halves the file.",
+      bf16: "WebGPU has no bfloat16: use fp16, whose gradients are kept in range by loss scaling, or leave it out. --save_precision bf16 still halves the file.",
     },
     group: "Execution",
-    description: "number format of the computation",
+    description: "fp16: base weights and activations in float16, on GPUs that have it (factors stay float32)",
     fixedOnResume: true,
   },
 

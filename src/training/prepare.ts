@@ -10,13 +10,14 @@ import {
 } from "../data/index.js";
 import { Conditioning, requireVae, resolutionMultiple } from "../denoiser/conditioning.js";
 import { Denoiser } from "../denoiser/denoiser.js";
+import type { ComputeType } from "../denoiser/denoiser-graph.js";
 import type { BranchFactors } from "../denoiser/factors.js";
 import { type NetworkArgs, parseNetworkArgs, type RankPlan, rankPlanOf } from "../dylora/index.js";
 import { HeldOut } from "../evaluation/held-out.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
-import type { DeviceChoice, DeviceName } from "../runtime/device.js";
+import { type DeviceChoice, type DeviceName, float16Unavailable } from "../runtime/device.js";
 import { chooseExecutionMode } from "../runtime/execution-mode.js";
 import { resolveDevice } from "../runtime/resolve-device.js";
 import type { ExecutionMode } from "../runtime/session.js";
@@ -47,6 +48,8 @@ export interface PreparedRun extends RunLength {
   readonly optimizer: Optimizer;
   readonly device: DeviceName;
   readonly mode: ExecutionMode;
+  /** Of activations and weights in the denoiser; factors and optimizer are float32. */
+  readonly computeType: ComputeType;
   readonly denoiser: Denoiser;
   readonly conditioning: Conditioning;
   readonly data: RunData;
@@ -116,8 +119,10 @@ export async function prepareRun(
   const data = await loadRunData(config, { signal, onProgress: preparing("checking the images") });
   for (const warning of data.warnings) warn(warning);
 
-  const { device, passedOver } = await resolveDevice(deviceOf(config, settled), signal);
+  const { device, passedOver, float16 } = await resolveDevice(deviceOf(config, settled), signal);
   if (device === "cpu") for (const reason of passedOver) warn(`not used: ${reason}`);
+  if (config.mixedPrecision === "fp16" && !float16) throw float16Unavailable(device);
+  const computeType: ComputeType = config.mixedPrecision === "fp16" ? "float16" : "float32";
   const sampler = samplerOf(config, data, seed);
   const length = runLength(config, sampler.epochLength);
   const mode = chooseExecutionMode(executionModeOf(config, settled), device, {
@@ -134,6 +139,7 @@ export async function prepareRun(
     threads,
     clipSkip,
     gradientCheckpointing: config.gradientCheckpointing,
+    computeType,
   });
   const cache = config.cacheLatentsToDisk
     ? await DiskTensorCache.open(join(defaultCacheDir(config.trainDataDir)))
@@ -202,6 +208,7 @@ export async function prepareRun(
     optimizer,
     device,
     mode,
+    computeType,
     denoiser,
     conditioning,
     data,

@@ -6,6 +6,7 @@ import { branchNames } from "../denoiser/factors.js";
 import { readError } from "../io/index.js";
 import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
 import type { TrainConfig } from "./config.js";
+import { LossScaler, type LossScaleState } from "./loss-scaler.js";
 import { LossAverages, type LossAveragesState } from "./metrics-averages.js";
 import type { PreparedRun, SettledChoices } from "./prepare.js";
 import { type RunLength, runLength } from "./run-length.js";
@@ -17,6 +18,8 @@ import type { TrainedModule } from "./step.js";
 export interface RunProgress {
   step: number;
   averages: LossAverages;
+  /** Null: the run computes in float32. */
+  readonly lossScaler: LossScaler | null;
   /** The validation after `step` was interrupted, and is made up for when the run goes on. */
   validationDue: boolean;
   /** Likewise the pictures after `step`. */
@@ -28,9 +31,9 @@ export interface RunProgress {
 /** What is in `progress` of the state file. */
 interface SavedProgress {
   averages: LossAveragesState;
+  lossScale: LossScaleState | null;
   validationDue: boolean;
-  /** Not in states of dylora before it drew pictures. */
-  samplesDue?: boolean;
+  samplesDue: boolean;
   startedAt: string;
   sessionId: number;
   samplesPerEpoch: number;
@@ -87,9 +90,10 @@ export async function saveRunState(
   progress: RunProgress,
   identities: Readonly<Record<string, string>>,
 ): Promise<{ sizeBytes: number }> {
-  const { averages, validationDue, samplesDue, startedAt, sessionId } = progress;
+  const { averages, lossScaler, validationDue, samplesDue, startedAt, sessionId } = progress;
   const saved: SavedProgress = {
     averages: averages.state,
+    lossScale: lossScaler?.state ?? null,
     validationDue,
     samplesDue,
     startedAt: startedAt.toISOString(),
@@ -134,10 +138,11 @@ export function restoreRunState(
     restoreFactor(state.tensors, names.down, factors.down, down);
     restoreFactor(state.tensors, names.up, factors.up, up);
   }
-  const { averages, validationDue, samplesDue = false, startedAt, sessionId } = savedProgress(state);
+  const { averages, lossScale, validationDue, samplesDue, startedAt, sessionId } = savedProgress(state);
   return {
     step: state.step,
     averages: new LossAverages(averages),
+    lossScaler: run.computeType === "float16" ? new LossScaler(lossScale ?? undefined) : null,
     validationDue,
     samplesDue,
     startedAt: new Date(startedAt),

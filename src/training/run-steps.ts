@@ -75,6 +75,7 @@ class StepLoop {
       optimizer,
       seed,
       maxGradNorm: config.maxGradNorm,
+      lossScaler: progress.lossScaler,
       onFinite: () => this.#lastGood.remember(progress),
     });
     this.#lastGood = new LastGood(modules);
@@ -189,13 +190,12 @@ class StepLoop {
   }
 
   #report(result: StepResult, rates: LearningRates): void {
-    const { step, averages } = this.#progress;
-    const facts = stepFacts(this.#run, step, result, rates, averages.overall.value!);
+    const facts = stepFacts(this.#run, this.#progress, result, rates);
     this.#context.log.append(stepRecord(facts, result, this.#timer.lastSeconds));
     this.#hooks.onEvent(
       stepEvent(facts, result, this.#run.totalSteps, {
         secondsPerStep: this.#timer.smoothedSeconds,
-        etaSeconds: this.#timer.etaSeconds(step),
+        etaSeconds: this.#timer.etaSeconds(facts.step),
       }),
     );
   }

@@ -124,6 +124,7 @@ async function trainingMetadata(
       lrWarmupSteps: config.lrWarmupSteps,
       maxGradNorm: config.maxGradNorm,
       gradientAccumulationSteps: config.gradientAccumulationSteps,
+      mixedPrecision: config.mixedPrecision,
     },
     base: {
       version: checkpoint.baseModelVersion,

@@ -7,6 +7,7 @@ import type { StartEvent, StepEvent } from "./events.js";
 import type { MetricsRecord, MetricsValue } from "./metrics-log.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
+import type { RunProgress } from "./run-state.js";
 import type { LearningRates, StepResult } from "./step.js";
 
 /** @param resumedFromStep - null for a new run */
@@ -27,7 +28,7 @@ export function startEvent(
     type: "start",
     device,
     provider: EXECUTION_PROVIDER[device],
-    dtype: "float32",
+    dtype: run.computeType,
     executionMode: run.mode,
     baseModel: {
       path: checkpoint.path,
@@ -87,16 +88,15 @@ function elements(weights: ReadonlyMap<string, { shape: readonly number[] }>): n
 /** What the log and the event of a step have in common. */
 type StepFacts = Pick<
   StepEvent,
-  "step" | "epoch" | "loss" | "lossEma" | "learningRates" | "gradNorm" | "rssBytes"
+  "step" | "epoch" | "loss" | "lossEma" | "learningRates" | "gradNorm" | "lossScaling" | "rssBytes"
 >;
 
-/** @param lossEma - the step's own loss included */
+/** @param progress - after the step */
 export function stepFacts(
   { batches, config }: Pick<PreparedRun, "batches" | "config">,
-  step: number,
-  { loss, gradNorm }: StepResult,
+  { step, averages, lossScaler }: Pick<RunProgress, "step" | "averages" | "lossScaler">,
+  { loss, gradNorm, lossScale, skipped }: StepResult,
   rates: LearningRates,
-  lossEma: number,
 ): StepFacts {
   const trained = learningRatesOf(config);
   const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
@@ -104,19 +104,23 @@ export function stepFacts(
     step,
     epoch: Math.floor(lastPosition / batches.sampler.epochLength) + 1,
     loss,
-    lossEma,
+    lossEma: averages.overall.value!,
     learningRates: {
       ...(trained.unet !== null && { unet: rates.unet }),
       ...(trained.textEncoder !== null && { textEncoder: rates.text_encoder }),
     },
     gradNorm,
+    ...(lossScaler !== null &&
+      lossScale !== null && {
+        lossScaling: { scale: lossScale, skipped, skippedSteps: lossScaler.state.skippedSteps },
+      }),
     rssBytes: process.memoryUsage.rss(),
   };
 }
 
 /** The line of a step in `metrics.jsonl`. */
 export function stepRecord(facts: StepFacts, { draws }: StepResult, secondsPerStep: number): MetricsRecord {
-  const { step, epoch, loss, lossEma, learningRates, gradNorm, rssBytes } = facts;
+  const { step, epoch, loss, lossEma, learningRates, gradNorm, lossScaling, rssBytes } = facts;
   return {
     step,
     epoch,
@@ -125,6 +129,7 @@ export function stepRecord(facts: StepFacts, { draws }: StepResult, secondsPerSt
     draws: Object.fromEntries(draws.map((draw, index) => [index, { ...draw }])),
     learningRates: { ...learningRates },
     gradNorm,
+    ...(lossScaling !== undefined && { lossScaling: { ...lossScaling } }),
     secondsPerStep,
     rssBytes,
   };

@@ -9,6 +9,7 @@ import type { TrainConfig, TrainOverrides } from "./config.js";
 import { resumeTrainConfig } from "./config.js";
 import { estimateRun } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
+import { LossScaler } from "./loss-scaler.js";
 import { LossAverages } from "./metrics-averages.js";
 import { MetricsLog } from "./metrics-log.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
@@ -41,6 +42,7 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
   const progress: RunProgress = {
     step: 0,
     averages: new LossAverages(),
+    lossScaler: run.computeType === "float16" ? new LossScaler() : null,
     validationDue: false,
     samplesDue: config.sampleAtFirst,
     startedAt: new Date(),
