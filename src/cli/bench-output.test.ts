@@ -11,6 +11,7 @@ const report: BenchReport = {
   dataDir: "/data/held",
   width: 64,
   height: 64,
+  buckets: [],
   imageCount: 12,
   sampleCount: 48,
   seed: 0,

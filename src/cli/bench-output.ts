@@ -14,13 +14,20 @@ import type { OutputStream } from "./terminal.js";
 export function benchText(report: BenchReport, out: OutputStream): string {
   const warnings = report.warnings.map((warning) => `${out.style.yellow("warning")}: ${warning}\n`);
   const head = [
-    `${formatQuantity(report.imageCount, "image")}, ${formatCount(report.sampleCount)} losses per rank, ${report.width}x${report.height} px, ${report.device} (${report.provider}), seed ${report.seed}`,
+    `${formatQuantity(report.imageCount, "image")}, ${formatCount(report.sampleCount)} losses per rank, ${sizesText(report)}, ${report.device} (${report.provider}), seed ${report.seed}`,
     "Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.",
     "",
   ].join("\n");
   return [...warnings, head, ...report.files.map((file) => fileText(file, report.baseMeanLoss, out))].join(
     "\n",
   );
+}
+
+function sizesText({ buckets, width, height }: BenchReport): string {
+  const size = `${width}x${height} px`;
+  return buckets.length === 0
+    ? size
+    : `${formatQuantity(buckets.length, "size")} of about the area of ${size}`;
 }
 
 function fileText(file: FileResult, baseMeanLoss: number, out: OutputStream): string {

@@ -67,6 +67,13 @@ export const BENCH_OPTIONS = {
     description: "size in pixels: 512, or width,height",
     defaultText: "as the adapter was trained",
   },
+  enable_bucket: {
+    type: "boolean",
+    default: false,
+    group: "Data",
+    description: "measure every image at a size of about its own shape and the area of resolution",
+    defaultText: "as the adapter was trained, unless resolution is given",
+  },
   caption_extension: {
     type: "text",
     default: ".caption",
@@ -185,8 +192,15 @@ export interface BenchReport {
   readonly provider: string;
   readonly modelPath: string;
   readonly dataDir: string;
+  /** With buckets only the area counts. */
   readonly width: number;
   readonly height: number;
+  /** The sizes that images were measured at, by width, then height; empty without buckets. */
+  readonly buckets: readonly {
+    readonly width: number;
+    readonly height: number;
+    readonly imageCount: number;
+  }[];
   readonly imageCount: number;
   /** Losses measured for each file and rank: images times draws per image. */
   readonly sampleCount: number;

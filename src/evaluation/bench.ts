@@ -2,11 +2,12 @@
 
 import { readBaseModel } from "../adapter/index.js";
 import {
-  checkResolution,
+  assignBuckets,
+  type BucketRules,
+  bucketsOf,
   type Dataset,
   type DatasetItem,
   dropUnreadable,
-  type ImageSize,
   MemoryTensorCache,
   probeImages,
   scanEvaluationDir,
@@ -16,21 +17,19 @@ import { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
 import { DyloraError } from "../errors.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
-import type { PredictionType } from "../models/config.js";
+import { type PredictionType, vaeDownsampleFactor } from "../models/config.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
 import { randomStream } from "../random/stream.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
-import { chooseExecutionMode } from "../runtime/execution-mode.js";
+import { chooseSizeModes, modeOf } from "../runtime/execution-mode.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { resolveDevice } from "../runtime/resolve-device.js";
 import { absentModule, type BenchAdapter, openBenchAdapter } from "./bench-adapter.js";
+import { benchSizes } from "./bench-sizes.js";
 import type { BenchHooks, BenchOptions, BenchReport, FileResult } from "./bench-types.js";
 import { HeldOut } from "./held-out.js";
 import { PairedComparison, recommendRank } from "./statistics.js";
-
-/** What was trained at when the file does not say. */
-const DEFAULT_RESOLUTION: ImageSize = { width: 512, height: 512 };
 
 /**
  * Measures the base model and every file at every rank on the same images, noises and timesteps.
@@ -49,20 +48,32 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
   const allTargets = loraTargets(configs, { convDim: true });
   const adapters: BenchAdapter[] = [];
   for (const path of options.files) adapters.push(await openBenchAdapter(path, allTargets, options.ranks));
-  const data = await heldOutData(options, signal);
+  const { resolution, buckets: rules } = benchSizes(
+    options,
+    adapters.map(({ metadata }) => metadata),
+    resolutionMultiple(checkpoint),
+  );
+  const data = await heldOutData(options, rules, signal);
+  const buckets = bucketsOf(data.items);
   const { device } = await resolveDevice(options.device, signal);
 
   const used = new Set(adapters.flatMap(({ targets }) => targets.map(({ name }) => name)));
   const targets = allTargets.filter(({ name }) => used.has(name));
-  const resolution = resolutionOf(options, adapters, checkpoint);
   const { predictionType, warnings } = predictionTypeOf(checkpoint, adapters);
   const zeroTerminalSnr = zeroTerminalSnrOf(adapters, warnings);
-  const executions =
-    data.items.length * options.samples * (1 + adapters.reduce((n, { ranks }) => n + ranks.length, 0));
-  const mode = chooseExecutionMode(options.executionMode, device, { steps: executions, weights: checkpoint });
+  const perImage = options.samples * (1 + adapters.reduce((n, { ranks }) => n + ranks.length, 0));
+  const use = rules === null ? [{ ...resolution, imageCount: data.items.length }] : buckets;
+  const modes = chooseSizeModes(options.executionMode, device, {
+    sizes: use.map(({ width, height, imageCount }) => ({ width, height, steps: imageCount * perImage })),
+    weights: checkpoint,
+  });
   const threads = options.threads ?? undefined;
   const clipSkip = options.clipSkip ?? clipSkipOf(adapters) ?? 1;
-  const denoiser = new Denoiser({ checkpoint, targets, device, mode, threads, clipSkip });
+  const factor = vaeDownsampleFactor(requireVae(checkpoint).config);
+  const mode = ({ height, width }: { height: number; width: number }) =>
+    modeOf(modes, { width: factor * width, height: factor * height });
+  const maxRank = Math.max(...adapters.map((adapter) => adapter.maxRank));
+  const denoiser = new Denoiser({ checkpoint, targets, device, mode, maxRank, threads, clipSkip });
   const conditioning = await Conditioning.open({
     checkpoint,
     device,
@@ -70,6 +81,7 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,
     ...resolution,
+    encodesAhead: true,
     latentCache: new MemoryTensorCache(),
     textCache: new MemoryTensorCache(),
   });
@@ -120,6 +132,7 @@ export async function bench(options: BenchOptions, hooks: BenchHooks): Promise<B
       modelPath: options.pretrainedModelNameOrPath,
       dataDir: options.data,
       ...resolution,
+      buckets: buckets.map(({ width, height, imageCount }) => ({ width, height, imageCount })),
       imageCount: data.items.length,
       sampleCount: total,
       seed: options.seed,
@@ -175,11 +188,17 @@ function fileResult(
   };
 }
 
-async function heldOutData(options: BenchOptions, signal: AbortSignal): Promise<Dataset> {
+async function heldOutData(
+  options: BenchOptions,
+  rules: BucketRules | null,
+  signal: AbortSignal,
+): Promise<Dataset> {
   const { captionExtension, maxImages, seed } = options;
   const scanned = await scanEvaluationDir(options.data, { captionExtension, optionName: "--data" });
   const chosen = { ...scanned, items: chooseItems(scanned.items, maxImages, seed) };
-  return dropUnreadable(chosen, await probeImages(chosen.items, { signal }));
+  const probed = await probeImages(chosen.items, { signal });
+  const readable = dropUnreadable(chosen, probed);
+  return rules === null ? readable : assignBuckets(readable, probed.readable, rules);
 }
 
 /** At most `count` items, drawn with the seed, in their own order. */
@@ -191,19 +210,6 @@ function chooseItems(
   if (count === null || count >= items.length) return items;
   const drawn = new Set(randomStream(seed, "bench images").shuffle(items).slice(0, count));
   return items.filter((item) => drawn.has(item));
-}
-
-function resolutionOf(
-  options: BenchOptions,
-  adapters: readonly BenchAdapter[],
-  checkpoint: Checkpoint,
-): ImageSize {
-  const trained = adapters.map(({ metadata }) => /^\((\d+), (\d+)\)$/.exec(metadata.ss_resolution ?? ""));
-  const first = trained.find((match) => match !== null);
-  const size =
-    options.resolution ??
-    (first ? { width: Number(first[1]), height: Number(first[2]) } : DEFAULT_RESOLUTION);
-  return checkResolution(size, resolutionMultiple(checkpoint));
 }
 
 /** Single files rarely say what their U-Net predicts; adapters that were trained on them do. */

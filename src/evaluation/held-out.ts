@@ -1,6 +1,6 @@
 /** Losses on held-out images: the same noises and timesteps for every adapter and rank that is compared. */
 
-import type { DatasetItem } from "../data/index.js";
+import { type DatasetItem, sizeName } from "../data/index.js";
 import type { Conditioning } from "../denoiser/conditioning.js";
 import type { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
@@ -34,6 +34,8 @@ export interface HeldOutSample {
 export class HeldOut {
   readonly samples: readonly HeldOutSample[];
   readonly #options: HeldOutOptions;
+  /** Places in {@link samples}, batch by batch, size after size. */
+  readonly #batches: readonly (readonly number[])[];
 
   /**
    * Draw `d` of an image takes its timestep from the `d`-th of `draws` equal bands, so that every image sees the whole range
@@ -49,6 +51,7 @@ export class HeldOut {
         return { image: item.key, item, draw, timestep };
       }),
     );
+    this.#batches = batchesOfOneSize(this.samples, options.batchSize);
   }
 
   /**
@@ -63,14 +66,19 @@ export class HeldOut {
   ): Promise<Float64Array> {
     const { batchSize } = this.#options;
     const losses = new Float64Array(this.samples.length);
-    for (let first = 0; first < this.samples.length; first += batchSize) {
+    let done = 0;
+    for (const wanted of this.#batches) {
       options.signal.throwIfAborted();
-      const wanted = this.samples.slice(first, first + batchSize);
       // Sessions have one batch size: the last batch is filled up with copies, whose losses are left out.
-      const batch = Array.from({ length: batchSize }, (_, index) => wanted[index % wanted.length]!);
+      const batch = Array.from(
+        { length: batchSize },
+        (_, index) => this.samples[wanted[index % wanted.length]!]!,
+      );
       const found = await denoiser.loss(await this.#batch(batch), modules);
-      for (const [index, sample] of wanted.entries()) losses[first + index] = finite(found[index]!, sample);
-      options.onProgress?.(first + wanted.length);
+      for (const [index, place] of wanted.entries())
+        losses[place] = finite(found[index]!, this.samples[place]!);
+      done += wanted.length;
+      options.onProgress?.(done);
     }
     return losses;
   }
@@ -99,6 +107,21 @@ export class HeldOut {
       text: await conditioning.text(samples.map(({ item }) => item.caption)),
     };
   }
+}
+
+function batchesOfOneSize(samples: readonly HeldOutSample[], batchSize: number): number[][] {
+  const bySize = new Map<string, number[]>();
+  for (const [place, { item }] of samples.entries()) {
+    const size = item.frame === undefined ? "" : sizeName(item.frame);
+    const places = bySize.get(size);
+    if (places === undefined) bySize.set(size, [place]);
+    else places.push(place);
+  }
+  return [...bySize.values()].flatMap((places) =>
+    Array.from({ length: Math.ceil(places.length / batchSize) }, (_, batch) =>
+      places.slice(batch * batchSize, (batch + 1) * batchSize),
+    ),
+  );
 }
 
 function finite(loss: number, { image, timestep }: HeldOutSample): number {

@@ -1,7 +1,10 @@
 /** What a run tells about its start and its steps. */
 
+import { bucketsOf } from "../data/index.js";
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
+import { modeOf } from "../runtime/execution-mode.js";
+import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { learningRatesOf } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
 import type { MetricsRecord } from "./metrics-log.js";
@@ -13,7 +16,7 @@ import type { LearningRates, StepResult } from "./step.js";
 export function startEvent(
   run: PreparedRun,
   resumedFromStep: number | null,
-  estimatedPeakBytes: number,
+  memory: RunEstimate,
 ): StartEvent {
   const { config, checkpoint, plan, sizes, network, device, data, batches } = run;
   const trainable = parameterCount(network);
@@ -28,7 +31,7 @@ export function startEvent(
     device,
     provider: EXECUTION_PROVIDER[device],
     dtype: "float32",
-    executionMode: run.mode,
+    executionMode: run.modes.mode,
     baseModel: {
       path: checkpoint.path,
       version: checkpoint.baseModelVersion,
@@ -48,16 +51,21 @@ export function startEvent(
     },
     data: {
       imageCount: data.train.items.length,
-      samplesPerEpoch: batches.sampler.epochLength,
+      samplesPerEpoch: batches.sampler.plan.samplesPerEpoch,
       validationImageCount: data.validation.items.length,
       ...config.resolution,
+      buckets: bucketsOf(data.train.items).map((bucket) => ({
+        ...bucket,
+        executionMode: modeOf(run.modes, bucket),
+      })),
     },
     batchSize: config.trainBatchSize,
     gradientAccumulationSteps: config.gradientAccumulationSteps,
     totalSteps: run.totalSteps,
     totalEpochs: run.totalEpochs,
     seed: run.seed,
-    estimatedPeakBytes,
+    estimatedPeakBytes: memory.totalBytes,
+    sharedWeightBytes: memory.sharedBytes,
     outputDir: config.outputDir,
     resumedFromStep,
   };
@@ -82,10 +90,10 @@ export function stepFacts(
   lossEma: number,
 ): StepFacts {
   const trained = learningRatesOf(config);
-  const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
+  const lastBatch = step * config.gradientAccumulationSteps - 1;
   return {
     step,
-    epoch: Math.floor(lastPosition / batches.sampler.epochLength) + 1,
+    epoch: batches.sampler.plan.epochOf(lastBatch) + 1,
     loss,
     lossEma,
     learningRates: {
