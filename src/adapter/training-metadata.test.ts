@@ -152,7 +152,20 @@ it("writes the VAE, the buckets and the architecture where there are any", () =>
   const metadata = buildTrainingMetadata({
     ...INPUT,
     base: { ...INPUT.base, vae: { name: "vae.safetensors", shortHash: "12345678", sha256: "cd".repeat(32) } },
-    data: { ...INPUT.data, buckets: { min: 256, max: 1024, noUpscale: true, info: { buckets: {} } } },
+    data: {
+      ...INPUT.data,
+      buckets: {
+        min: 256,
+        max: 1024,
+        steps: 64,
+        noUpscale: true,
+        sizes: [
+          { resolution: [448, 576], count: 30 },
+          { resolution: [512, 512], count: 2 },
+        ],
+        meanAspectError: 0,
+      },
+    },
     modelSpec: {
       ...INPUT.modelSpec,
       baseModel: "sd1",
@@ -168,7 +181,10 @@ it("writes the VAE, the buckets and the architecture where there are any", () =>
     ss_enable_bucket: "True",
     ss_bucket_no_upscale: "True",
     ss_min_bucket_reso: "256",
-    ss_bucket_info: '{"buckets": {}}',
+    ss_max_bucket_reso: "1024",
+    ss_bucket_reso_steps: "64",
+    ss_bucket_info:
+      '{"buckets": {"0": {"resolution": [448, 576], "count": 30}, "1": {"resolution": [512, 512], "count": 2}}, "mean_img_ar_error": 0.0}',
     "modelspec.architecture": "stable-diffusion-v1/lora",
     "modelspec.prediction_type": "epsilon",
     "modelspec.timestep_range": "0,500",

@@ -77,7 +77,7 @@ describe("usage errors", () => {
       "Use AdamW",
     ],
     [["train", "--mixed_precision", "bf16"], "train: --mixed_precision bf16 is not available", "WebGPU"],
-    [["train", "--enable_bucket"], "train: --enable_bucket is not available", "leave it out"],
+    [["train", "--random_crop"], "train: --random_crop is not available", "leave it out"],
     [["train", "--flip_aug", "--no_flip_aug"], "train: --flip_aug and --no_flip_aug exclude each other", ""],
     [["train", "folder"], "train: too many arguments. Expected 0 arguments but got 1.", "--help"],
     [["resume"], "resume: STATE_DIR is missing", "--help"],

@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
+import { EpochPlan } from "../data/index.js";
 import { branchNames } from "../denoiser/factors.js";
 import { readError } from "../io/index.js";
 import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
@@ -36,7 +37,8 @@ interface SavedProgress {
   samplesDue: boolean;
   startedAt: string;
   sessionId: number;
-  samplesPerEpoch: number;
+  /** Samples of each bucket in one epoch; one number without buckets. */
+  bucketSamples: readonly number[];
   settled: SettledChoices;
 }
 
@@ -47,7 +49,8 @@ export function settledChoices(state: TrainState): SettledChoices {
 
 /** How long the run that a state belongs to is now, before its images are counted again. */
 export function savedRunLength(state: TrainState, config: TrainConfig): RunLength {
-  return runLength(config, savedProgress(state).samplesPerEpoch);
+  const { bucketSamples } = savedProgress(state);
+  return runLength(config, new EpochPlan(bucketSamples, config.trainBatchSize));
 }
 
 function savedProgress(state: TrainState): SavedProgress {
@@ -98,8 +101,8 @@ export async function saveRunState(
     samplesDue,
     startedAt: startedAt.toISOString(),
     sessionId,
-    samplesPerEpoch: run.batches.sampler.epochLength,
-    settled: { sizes: run.sizes, device: run.device, mode: run.mode },
+    bucketSamples: run.batches.sampler.plan.bucketSamples,
+    settled: { sizes: run.sizes, device: run.device, modes: run.modes },
   };
   const config: TrainConfig = { ...run.config, seed: run.seed };
   return writeTrainState(

@@ -1,7 +1,10 @@
 /** What a run tells about its start and its steps. */
 
+import { bucketsOf } from "../data/index.js";
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
+import { modeOf } from "../runtime/execution-mode.js";
+import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
 import type { MetricsRecord, MetricsValue } from "./metrics-log.js";
@@ -14,7 +17,7 @@ import type { LearningRates, StepResult } from "./step.js";
 export function startEvent(
   run: PreparedRun,
   resumedFromStep: number | null,
-  estimatedPeakBytes: number,
+  memory: RunEstimate,
 ): StartEvent {
   const { config, checkpoint, plan, sizes, network, device, data, batches } = run;
   const trainable = parameterCount(network);
@@ -29,7 +32,7 @@ export function startEvent(
     device,
     provider: EXECUTION_PROVIDER[device],
     dtype: run.computeType,
-    executionMode: run.mode,
+    executionMode: run.modes.mode,
     baseModel: {
       path: checkpoint.path,
       version: checkpoint.baseModelVersion,
@@ -49,16 +52,21 @@ export function startEvent(
     },
     data: {
       imageCount: data.train.items.length,
-      samplesPerEpoch: batches.sampler.epochLength,
+      samplesPerEpoch: batches.sampler.plan.samplesPerEpoch,
       validationImageCount: data.validation.items.length,
       ...config.resolution,
+      buckets: bucketsOf(data.train.items).map((bucket) => ({
+        ...bucket,
+        executionMode: modeOf(run.modes, bucket),
+      })),
     },
     batchSize: config.trainBatchSize,
     gradientAccumulationSteps: config.gradientAccumulationSteps,
     totalSteps: run.totalSteps,
     totalEpochs: run.totalEpochs,
     seed: run.seed,
-    estimatedPeakBytes,
+    estimatedPeakBytes: memory.totalBytes,
+    sharedWeightBytes: memory.sharedBytes,
     outputDir: config.outputDir,
     resumedFromStep,
   };
@@ -99,10 +107,10 @@ export function stepFacts(
   rates: LearningRates,
 ): StepFacts {
   const trained = learningRatesOf(config);
-  const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
+  const lastBatch = step * config.gradientAccumulationSteps - 1;
   return {
     step,
-    epoch: Math.floor(lastPosition / batches.sampler.epochLength) + 1,
+    epoch: batches.sampler.plan.epochOf(lastBatch) + 1,
     loss,
     lossEma: averages.overall.value!,
     learningRates: {
