@@ -29,12 +29,12 @@ describe("WorstErrors", () => {
     errors.add("output", "broken", Float32Array.of(Number.NaN), Float32Array.of(1));
     errors.add("output", "good again", Float32Array.of(1), Float32Array.of(1));
     expect(errors.worst.output).toMatchObject({ error: Number.NaN, at: "broken", compared: 3 });
-    expect(errors.within(1)).toBe(false);
+    expect(errors.within(TOLERANCES)).toBe(false);
   });
 
   test("a result of another size fails", () => {
     const errors = new WorstErrors();
     errors.add("loss", "short", Float32Array.of(1), Float32Array.of(1, 1));
-    expect(errors.within(1)).toBe(false);
+    expect(errors.within(TOLERANCES)).toBe(false);
   });
 });

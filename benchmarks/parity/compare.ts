@@ -1,6 +1,7 @@
 /** This engine against the golden data of an independent implementation. */
 
 import { Denoiser, type TrainBatch } from "../../src/denoiser/denoiser.js";
+import type { ComputeType } from "../../src/denoiser/denoiser-graph.js";
 import type { ActiveModule } from "../../src/denoiser/factors.js";
 import { LatentDecoder } from "../../src/denoiser/latent-decoder.js";
 import { LatentEncoder } from "../../src/denoiser/latent-encoder.js";
@@ -8,18 +9,29 @@ import { TextConditioner } from "../../src/denoiser/text-conditioner.js";
 import type { Checkpoint } from "../../src/models/checkpoint/index.js";
 import type { DeviceName } from "../../src/runtime/device.js";
 import type { ExecutionMode } from "../../src/runtime/session.js";
+import { LossScaler } from "../../src/training/loss-scaler.js";
 import { type GoldenFolder, type GoldenSource, openGoldenFolder, rankMajor } from "./golden-folder.js";
-import { KINDS, type Kind, TOLERANCES, type WorstError, WorstErrors } from "./worst-errors.js";
+import {
+  HALF_TOLERANCES,
+  KINDS,
+  type Kind,
+  TOLERANCES,
+  type WorstError,
+  WorstErrors,
+} from "./worst-errors.js";
 
 export interface ParityOptions {
   device: DeviceName;
   mode: ExecutionMode;
   gradientCheckpointing?: boolean;
+  /** Of the denoiser; text encoder and VAE in front of it are float32. Default float32. */
+  computeType?: ComputeType;
 }
 
 export interface ParityReport {
   device: DeviceName;
   mode: ExecutionMode;
+  computeType: ComputeType;
   /** Every kind is within its tolerance, and something was compared. */
   passed: boolean;
   tolerances: Readonly<Record<Kind, number>>;
@@ -40,7 +52,7 @@ export async function compareWithGolden(
   dirs: readonly string[],
   options: ParityOptions,
 ): Promise<ParityReport> {
-  const { device, mode } = options;
+  const { device, mode, computeType = "float32" } = options;
   const worst = new WorstErrors();
   const skipped: string[] = [];
   for (const dir of dirs) {
@@ -52,18 +64,24 @@ export async function compareWithGolden(
       skipped.push(`${dir} ${source.name} (on the CPU only)`);
     for (const source of sources) await new Comparison(folder, source, options, worst, skipped).run();
   }
-  const factor = device === "cpu" ? 1 : GPU_TOLERANCE_FACTOR;
-  const tolerances = Object.fromEntries(KINDS.map((kind) => [kind, TOLERANCES[kind] * factor]));
+  const tolerances = computeType === "float16" ? HALF_TOLERANCES : tolerancesOf(device);
   const passed =
-    worst.within(factor) && KINDS.every((kind) => kind === "gradient" || worst.worst[kind].compared > 0);
+    worst.within(tolerances) && KINDS.every((kind) => kind === "gradient" || worst.worst[kind].compared > 0);
   return {
     device,
     mode,
+    computeType,
     passed,
-    tolerances: tolerances as ParityReport["tolerances"],
+    tolerances,
     worst: worst.worst,
     skipped,
   };
+}
+
+function tolerancesOf(device: DeviceName): Readonly<Record<Kind, number>> {
+  const factor = device === "cpu" ? 1 : GPU_TOLERANCE_FACTOR;
+  const { output, loss, gradient } = TOLERANCES;
+  return { output: output * factor, loss: loss * factor, gradient: gradient * factor };
 }
 
 type GoldenBatch = Omit<TrainBatch, "text"> & { text: { tokens: number[][] } };
@@ -144,13 +162,14 @@ class Comparison {
 
   async #compareDenoiser(batch: GoldenBatch): Promise<void> {
     const { factors, ranks } = this.#folder;
-    const { device, mode, gradientCheckpointing = false } = this.#options;
+    const { device, mode, gradientCheckpointing = false, computeType = "float32" } = this.#options;
     const denoiser = new Denoiser({
       checkpoint: this.#checkpoint,
       targets: factors.map(({ target }) => target),
       device,
       mode,
       gradientCheckpointing,
+      computeType,
     });
     // With a text encoder adapter the graph starts at the tokens; without one, at the encoder's output.
     const input: TrainBatch = denoiser.includesTextEncoder
@@ -173,13 +192,34 @@ class Comparison {
       this.#compareLoss("loss.base", loss);
     }
     for (const rank of ranks) {
-      const { prediction, context, loss, gradients } = await denoiser.inspect(input, active(rank));
+      const { prediction, context, loss, gradients } = await this.#inspect(denoiser, input, active(rank));
       this.#compareOutput(`rank${rank}.out`, prediction);
       if (context !== null) this.#compareOutput(`rank${rank}.text`, context);
       this.#compareLoss(`rank${rank}.loss`, loss);
       for (const { target } of factors) this.#compareGradients(rank, target.name, gradients.get(target.name));
     }
     await denoiser.release();
+  }
+
+  /** {@link Denoiser.inspect}, in float16 with the largest loss scale that training would come to. */
+  async #inspect(denoiser: Denoiser, input: TrainBatch, modules: readonly ActiveModule[]) {
+    if (this.#options.computeType !== "float16") return denoiser.inspect(input, modules);
+    for (const scaler = new LossScaler(); ; ) {
+      const lossScale = scaler.scale;
+      const lossWeight = input.lossWeight.map((weight) => weight * lossScale);
+      const answer = await denoiser.inspect({ ...input, lossWeight }, modules);
+      const unscaled = (values: Float32Array) => values.map((value) => value / lossScale);
+      const gradients = new Map(
+        [...answer.gradients].map(([name, { down, up }]) => [
+          name,
+          { down: unscaled(down), up: unscaled(up) },
+        ]),
+      );
+      const overflowed = [...gradients.values()].some(
+        ({ down, up }) => !down.every(Number.isFinite) || !up.every(Number.isFinite),
+      );
+      if (!overflowed || !scaler.skipped()) return { ...answer, gradients };
+    }
   }
 
   #compareGradients(

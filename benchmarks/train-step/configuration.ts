@@ -9,7 +9,7 @@ import { choice, wholeNumber } from "../setting.js";
 
 export interface StepConfiguration {
   readonly model: ModelName;
-  /** Of the weights in the checkpoint; computed is in float32. */
+  /** Of the weights in the checkpoint. */
   readonly dtype: WeightDtype;
   /** Side of the image in pixels. */
   readonly resolution: number;
@@ -22,6 +22,7 @@ export interface StepConfiguration {
   readonly device: DeviceName;
   readonly mode: ExecutionMode;
   readonly gradientCheckpointing: boolean;
+  readonly mixedPrecision: "no" | "fp16";
   readonly threads: number;
   /** All steps; the first is not a warm one. */
   readonly steps: number;
@@ -42,6 +43,7 @@ export const CONFIGURATION_OPTIONS = {
   device: { type: "string", default: "cpu" },
   mode: { type: "string", default: "fast" },
   gradient_checkpointing: { type: "boolean", default: false },
+  mixed_precision: { type: "string", default: "no" },
   threads: { type: "string", default: "2" },
   steps: { type: "string", default: "6" },
   profile: { type: "boolean", default: false },
@@ -82,6 +84,7 @@ export function readConfiguration(values: OptionValues): StepConfiguration {
     device: choice("device", values.device, DEVICES),
     mode: choice("mode", values.mode, ["fast", "lean"]),
     gradientCheckpointing: values.gradient_checkpointing,
+    mixedPrecision: choice("mixed_precision", values.mixed_precision, ["no", "fp16"]),
     threads: wholeNumber("threads", values.threads, 1),
     steps: wholeNumber("steps", values.steps, 2),
     profile: values.profile,
@@ -118,6 +121,7 @@ export function describe(configuration: StepConfiguration): string {
     ...(updateMode === "full" ? [] : [updateMode]),
     ...(configuration.trainsTextEncoder ? ["text encoder"] : []),
     ...(configuration.gradientCheckpointing ? ["checkpointing"] : []),
+    ...(configuration.mixedPrecision === "no" ? [] : ["mixed precision"]),
     ...(device === "cpu" ? [] : [device]),
   ].join(", ");
 }

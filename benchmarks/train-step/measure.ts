@@ -15,6 +15,7 @@ import { loraTargets } from "../../src/models/lora-targets.js";
 import { createNoiseSchedule } from "../../src/models/noise-schedule.js";
 import { SD_VAE } from "../../src/models/reference-configs.js";
 import { randomStream } from "../../src/random/stream.js";
+import { LossScaler } from "../../src/training/loss-scaler.js";
 import { freshNetwork } from "../../src/training/network.js";
 import { createFactorState, createOptimizer } from "../../src/training/optimizer/index.js";
 import { Stepper, type TrainedModule } from "../../src/training/step.js";
@@ -43,7 +44,7 @@ class TimedDenoiser extends Denoiser {
 
 async function measure(configuration: StepConfiguration): Promise<Measurement> {
   const { model, dtype, rank, unit, alpha, updateMode, trainsTextEncoder } = configuration;
-  const { device, mode, threads, gradientCheckpointing, steps, batch } = configuration;
+  const { device, mode, threads, gradientCheckpointing, mixedPrecision, steps, batch } = configuration;
   const profile = configuration.profile ? OperatorProfile.begin() : null;
 
   const checkpoint = await openCheckpoint(await fullSizeCheckpoint(model, dtype));
@@ -60,7 +61,16 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
       up: createFactorState(optimizer, rank, factors.up.length / rank),
     }),
   );
-  const denoiser = new TimedDenoiser({ checkpoint, targets, device, mode, threads, gradientCheckpointing });
+  const half = mixedPrecision === "fp16";
+  const denoiser = new TimedDenoiser({
+    checkpoint,
+    targets,
+    device,
+    mode,
+    threads,
+    gradientCheckpointing,
+    computeType: half ? "float16" : "float32",
+  });
   const stepper = new Stepper({
     denoiser,
     modules,
@@ -68,6 +78,7 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
     optimizer,
     seed: SEED,
     maxGradNorm: 1,
+    lossScaler: half ? new LossScaler() : null,
   });
   const side = configuration.resolution / vaeDownsampleFactor(SD_VAE);
 

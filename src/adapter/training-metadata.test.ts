@@ -31,6 +31,7 @@ const INPUT: TrainingMetadataInput = {
     lrWarmupSteps: 10,
     maxGradNorm: 1,
     gradientAccumulationSteps: 2,
+    mixedPrecision: "fp16",
   },
   base: {
     version: "sd_v2_v",
@@ -98,7 +99,7 @@ it("writes sd-scripts' keys as Python prints them", () => {
     ss_noise_offset: "0.05",
     ss_validation_split: "0.1",
     ss_validation_seed: "7",
-    ss_mixed_precision: "no",
+    ss_mixed_precision: "fp16",
     "modelspec.sai_model_spec": "1.0.1",
     "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
     "modelspec.implementation": "diffusers",
@@ -151,7 +152,20 @@ it("writes the VAE, the buckets and the architecture where there are any", () =>
   const metadata = buildTrainingMetadata({
     ...INPUT,
     base: { ...INPUT.base, vae: { name: "vae.safetensors", shortHash: "12345678", sha256: "cd".repeat(32) } },
-    data: { ...INPUT.data, buckets: { min: 256, max: 1024, noUpscale: true, info: { buckets: {} } } },
+    data: {
+      ...INPUT.data,
+      buckets: {
+        min: 256,
+        max: 1024,
+        steps: 64,
+        noUpscale: true,
+        sizes: [
+          { resolution: [448, 576], count: 30 },
+          { resolution: [512, 512], count: 2 },
+        ],
+        meanAspectError: 0,
+      },
+    },
     modelSpec: {
       ...INPUT.modelSpec,
       baseModel: "sd1",
@@ -167,7 +181,10 @@ it("writes the VAE, the buckets and the architecture where there are any", () =>
     ss_enable_bucket: "True",
     ss_bucket_no_upscale: "True",
     ss_min_bucket_reso: "256",
-    ss_bucket_info: '{"buckets": {}}',
+    ss_max_bucket_reso: "1024",
+    ss_bucket_reso_steps: "64",
+    ss_bucket_info:
+      '{"buckets": {"0": {"resolution": [448, 576], "count": 30}, "1": {"resolution": [512, 512], "count": 2}}, "mean_img_ar_error": 0.0}',
     "modelspec.architecture": "stable-diffusion-v1/lora",
     "modelspec.prediction_type": "epsilon",
     "modelspec.timestep_range": "0,500",

@@ -44,6 +44,7 @@ export interface OptimizerFacts {
   readonly lrWarmupSteps: number;
   readonly maxGradNorm: number;
   readonly gradientAccumulationSteps: number;
+  readonly mixedPrecision: "no" | "fp16";
 }
 
 export interface BaseModelInput {
@@ -90,8 +91,13 @@ export interface DataFacts {
   readonly buckets?: {
     readonly min: number;
     readonly max: number;
+    /** sd-scripts has no key for it: `ss_bucket_reso_steps` is dylora's own, so that a comparison finds the same sizes. */
+    readonly steps: number;
     readonly noUpscale: boolean;
-    readonly info: unknown;
+    /** By width, then height; `count` of samples, so with repeats. */
+    readonly sizes: readonly { readonly resolution: readonly [number, number]; readonly count: number }[];
+    /** Mean difference of aspect ratios between images and buckets, without repeats. */
+    readonly meanAspectError: number;
   } | null;
   readonly validationSplit?: number;
   readonly validationSeed?: number | null;
@@ -157,7 +163,6 @@ export function buildTrainingMetadata(input: TrainingMetadataInput): Record<stri
 
 /** What sd-scripts has options for and dylora has not. */
 const FIXED_KEYS: Readonly<Record<string, string>> = {
-  ss_mixed_precision: "no",
   ss_full_fp16: "False",
   ss_fp8_base: "False",
   ss_fp8_base_unet: "False",
@@ -218,6 +223,7 @@ function optimizerKeys(optimizer: OptimizerFacts): Record<string, string> {
     ss_lr_warmup_steps: String(optimizer.lrWarmupSteps),
     ss_max_grad_norm: pythonFloat(optimizer.maxGradNorm),
     ss_gradient_accumulation_steps: String(optimizer.gradientAccumulationSteps),
+    ss_mixed_precision: optimizer.mixedPrecision,
   };
 }
 
@@ -257,13 +263,20 @@ function dataKeys(data: DataFacts): Record<string, string> {
     ss_bucket_no_upscale: pythonStr(buckets?.noUpscale ?? false),
     ss_min_bucket_reso: pythonStr(buckets?.min ?? null),
     ss_max_bucket_reso: pythonStr(buckets?.max ?? null),
-    ss_bucket_info: buckets === null ? "null" : pythonJson(buckets.info),
+    ...(buckets !== null && { ss_bucket_reso_steps: String(buckets.steps) }),
+    ss_bucket_info: buckets === null ? "null" : bucketInfo(buckets),
     ss_dataset_dirs: pythonJson(Object.fromEntries(dirs)),
     ss_reg_dataset_dirs: "{}",
     ss_tag_frequency: pythonJson(data.tagFrequency ?? {}),
     ss_validation_split: pythonFloat(data.validationSplit ?? 0),
     ss_validation_seed: pythonStr(data.validationSeed ?? null),
   };
+}
+
+function bucketInfo({ sizes, meanAspectError }: NonNullable<DataFacts["buckets"]>): string {
+  const byNumber = pythonJson(Object.fromEntries(sizes.entries()));
+  // A float in Python, also where it is whole.
+  return `{"buckets": ${byNumber}, "mean_img_ar_error": ${pythonFloat(meanAspectError)}}`;
 }
 
 function lossKeys(loss: LossFacts): Record<string, string> {

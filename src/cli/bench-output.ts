@@ -29,11 +29,11 @@ interface Row {
 /** Two tables per file, the recommended rank and the reason; for several files also the choice among them. */
 export function benchText(report: BenchReport, out: OutputStream): string {
   const { settings, extent, warnings, files, recommendation } = report;
-  const { width, height, device, provider, seed } = settings;
+  const { device, provider, seed } = settings;
   const draws = `${formatQuantity(extent.imageCount, "image")} x ${formatQuantity(extent.drawsPerImage, "draw")}`;
   const reused = extent.reusedLosses === 0 ? "" : `, ${formatCount(extent.reusedLosses)} losses known before`;
   const head = [
-    `${draws}, ${width}x${height} px, ${device} (${provider}), seed ${seed}${reused}`,
+    `${draws}, ${sizesText(report)}, ${device} (${provider}), seed ${seed}${reused}`,
     "Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.",
     "",
   ].join("\n");
@@ -44,6 +44,13 @@ export function benchText(report: BenchReport, out: OutputStream): string {
     ...files.map((file) => fileText(file, report, out)),
     ...overall,
   ].join("\n");
+}
+
+function sizesText({ settings: { buckets, width, height } }: BenchReport): string {
+  const size = `${width}x${height} px`;
+  return buckets.length === 0
+    ? size
+    : `${formatQuantity(buckets.length, "size")} of about the area of ${size}`;
 }
 
 function fileText(file: FileResult, { base, bands, settings }: BenchReport, out: OutputStream): string {

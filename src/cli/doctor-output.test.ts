@@ -18,8 +18,8 @@ const report: DoctorReport = {
   onnxruntime: { version: "1.30.0", problem: null, providers: [{ name: "cpu", bundled: true }] },
   sharp: { version: "0.35.5", problem: null },
   devices: [
-    { device: "cpu", works: true, gigaflops: 49.4 },
-    { device: "webgpu", works: true, gigaflops: 0.134 },
+    { device: "cpu", works: true, gigaflops: 49.4, float16: false, adapter: null },
+    { device: "webgpu", works: true, gigaflops: 0.134, float16: false, adapter: "SwiftShader Device" },
     { device: "cuda", works: false, problem: "its provider library is not installed", remedy: "Install it." },
   ],
 };
@@ -37,13 +37,26 @@ test("what is there, what works, and how to get the rest", () => {
 
     Devices
       cpu     yes  49 GFLOP/s in a matrix product (float32)
-      webgpu  yes  0.13 GFLOP/s in a matrix product (float32)
+      webgpu  yes  SwiftShader Device: 0.13 GFLOP/s in a matrix product (float32); no --mixed_precision fp16: the driver does not offer shader-f16
       cuda    no   its provider library is not installed
 
     What is missing, and how to get it
       cuda: Install it.
     "
   `);
+});
+
+test("a GPU that computes in float16", () => {
+  const gpu = {
+    device: "webgpu",
+    works: true,
+    gigaflops: 9000,
+    float16: true,
+    adapter: "NVIDIA H100",
+  } as const;
+  expect(doctorText({ ...report, devices: [gpu] }, styleFor(false))).toContain(
+    "webgpu  yes  NVIDIA H100: 9000 GFLOP/s in a matrix product (float32); --mixed_precision fp16 works",
+  );
 });
 
 test("packages that cannot be loaded, and an old Node.js", () => {

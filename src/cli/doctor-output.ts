@@ -39,7 +39,16 @@ function packageText({ version, problem }: PackageReport, mark: (good: boolean) 
 
 function deviceText(report: DeviceReport, style: Style): string {
   if (!report.works) return `${style.yellow("no")}   ${report.problem}`;
-  return `${style.green("yes")}  ${formatGigaflops(report.gigaflops)} GFLOP/s in a matrix product (float32)`;
+  const { device, gigaflops, float16, adapter } = report;
+  const name = adapter === null ? "" : `${adapter}: `;
+  const speed = `${formatGigaflops(gigaflops)} GFLOP/s in a matrix product (float32)`;
+  return `${style.green("yes")}  ${name}${speed}${device === "cpu" ? "" : float16Text(device, float16)}`;
+}
+
+function float16Text(device: string, float16: boolean): string {
+  if (float16) return "; --mixed_precision fp16 works";
+  const missing = device === "webgpu" ? "the driver does not offer shader-f16" : "no float16";
+  return `; no --mixed_precision fp16: ${missing}`;
 }
 
 function formatGigaflops(value: number): string {

@@ -44,7 +44,7 @@ export function startBlock(event: StartEvent): string {
         "model",
         `${formatPath(baseModel.path)} (${baseModel.version}, ${baseModel.predictionType} prediction)`,
       ],
-      ["device", `${event.device} (${event.provider}), ${event.dtype}, ${event.executionMode} mode`],
+      ["device", `${event.device} (${event.provider}), ${event.dtype}, ${modeText(event)}`],
       ["network", `${rank}, alpha ${network.alpha}`],
       [
         "trained",
@@ -52,21 +52,59 @@ export function startBlock(event: StartEvent): string {
       ],
       [
         "data",
-        `${formatQuantity(data.imageCount, "image")}, ${formatQuantity(data.samplesPerEpoch, "sample")} an epoch, ${data.width}x${data.height} px${held}`,
+        `${formatQuantity(data.imageCount, "image")}, ${formatQuantity(data.samplesPerEpoch, "sample")} an epoch, ${sizesText(data)}${held}`,
       ],
+      ...bucketRows(event),
       [
         "steps",
         `${formatCount(event.totalSteps)} (${formatQuantity(event.totalEpochs, "epoch")}), batch ${event.batchSize}${accumulation}, seed ${event.seed}`,
       ],
-      ["memory", `about ${formatBytes(event.estimatedPeakBytes)} at the peak`],
+      ["memory", memoryText(event)],
       ["output", formatPath(event.outputDir)],
     ],
     "  ",
   );
 }
 
+function modeText({ executionMode, data }: StartEvent): string {
+  const others = data.buckets.filter((bucket) => bucket.executionMode !== executionMode);
+  const exception =
+    others.length === 0 ? "" : `, ${others.length} of ${data.buckets.length} sizes in lean mode`;
+  return `${executionMode} mode${exception}`;
+}
+
+function sizesText({ buckets, width, height }: StartEvent["data"]): string {
+  const size = `${width}x${height} px`;
+  return buckets.length === 0
+    ? size
+    : `${formatQuantity(buckets.length, "size")} of about the area of ${size}`;
+}
+
+/** A line for each bucket: size, images, samples of an epoch. */
+function bucketRows({ data, executionMode }: StartEvent): [name: string, value: string][] {
+  const column = (values: readonly string[]) => {
+    const width = Math.max(...values.map(({ length }) => length));
+    return values.map((value) => value.padStart(width));
+  };
+  const { buckets } = data;
+  const sizes = column(buckets.map(({ width, height }) => `${width}x${height}`));
+  const images = column(buckets.map(({ imageCount }) => formatQuantity(imageCount, "image")));
+  const samples = column(buckets.map(({ sampleCount }) => formatQuantity(sampleCount, "sample")));
+  return buckets.map((bucket, index) => [
+    index === 0 ? "buckets" : "",
+    `${sizes[index]}  ${images[index]}  ${samples[index]}${bucket.executionMode === executionMode ? "" : "  lean"}`,
+  ]);
+}
+
+function memoryText({ estimatedPeakBytes, sharedWeightBytes }: StartEvent): string {
+  const peak = `about ${formatBytes(estimatedPeakBytes)} at the peak`;
+  if (sharedWeightBytes === 0) return peak;
+  return `${peak}, ${formatBytes(sharedWeightBytes)} of it weights that sessions share: they lie in memory once`;
+}
+
 /** `step 120/2000  loss 0.1042 (ema 0.1187)  rank 8  lr 1.0e-4  1.9 s/it  eta 59m  mem 5.1 GB` */
 export function stepLine(event: StepEvent): string {
+  const skippedSteps = event.lossScaling?.skippedSteps ?? 0;
   const rates = Object.values(event.learningRates).map(formatLearningRate);
   return [
     `step ${event.step}/${event.totalSteps}`,
@@ -76,6 +114,7 @@ export function stepLine(event: StepEvent): string {
     formatRate(event.secondsPerStep),
     `eta ${formatDuration(event.etaSeconds)}`,
     `mem ${formatBytes(event.rssBytes)}`,
+    ...(skippedSteps > 0 ? [`skipped ${formatCount(skippedSteps)}`] : []),
   ].join("  ");
 }
 

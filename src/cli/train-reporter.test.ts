@@ -25,13 +25,21 @@ const start: StartEvent = {
     trainableParameters: 9_437_184,
     trainablePercent: 0.96,
   },
-  data: { imageCount: 60, samplesPerEpoch: 600, validationImageCount: 6, width: 512, height: 512 },
+  data: {
+    imageCount: 60,
+    samplesPerEpoch: 600,
+    validationImageCount: 6,
+    width: 512,
+    height: 512,
+    buckets: [],
+  },
   batchSize: 1,
   gradientAccumulationSteps: 4,
   totalSteps: 2000,
   totalEpochs: 14,
   seed: 42,
   estimatedPeakBytes: 5_100_000_000,
+  sharedWeightBytes: 0,
   outputDir: here("output"),
   resumedFromStep: null,
 };
@@ -66,6 +74,44 @@ function report(
   }
   reporter.close();
 }
+
+describe("a run with buckets", () => {
+  test("lists its sizes, and says which of them are lean and what sessions share", () => {
+    const terminal = memoryTerminal();
+    const buckets = [
+      { width: 448, height: 576, imageCount: 40, sampleCount: 400, executionMode: "fast" as const },
+      { width: 512, height: 512, imageCount: 19, sampleCount: 190, executionMode: "fast" as const },
+      { width: 1024, height: 256, imageCount: 1, sampleCount: 10, executionMode: "lean" as const },
+    ];
+    report(terminal, [
+      {
+        ...start,
+        executionMode: "fast",
+        data: { ...start.data, buckets },
+        sharedWeightBytes: 1_700_000_000,
+      },
+    ]);
+    const lines = terminal.stderr.text.split("\n");
+    expect(lines.filter((line) => /fast mode|data|buckets|^ {11}|memory/.test(line))).toMatchInlineSnapshot(`
+      [
+        "  device   cpu (CPUExecutionProvider), float32, fast mode, 1 of 3 sizes in lean mode",
+        "  data     60 images, 600 samples an epoch, 3 sizes of about the area of 512x512 px, 6 held out",
+        "  buckets   448x576  40 images  400 samples",
+        "            512x512  19 images  190 samples",
+        "           1024x256    1 image   10 samples  lean",
+        "  memory   about 5.1 GB at the peak, 1.7 GB of it weights that sessions share: they lie in memory once",
+      ]
+    `);
+  });
+});
+
+test("a state that has all its steps is not called one that goes on with the next", () => {
+  const terminal = memoryTerminal();
+  report(terminal, [{ type: "resuming", stateDir: here("output/last-state"), fromStep: 2, totalSteps: 2 }]);
+  expect(terminal.stderr.text).toBe(
+    "resuming from output/last-state: all 2 steps are done, the LoRA file is written\n",
+  );
+});
 
 describe("without a terminal", () => {
   test("the start block says what will run on what", () => {

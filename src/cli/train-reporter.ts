@@ -1,5 +1,5 @@
 import type { WrittenReport } from "../report/training/run-report.js";
-import type { StepEvent, TrainEvent } from "../training/events.js";
+import type { ResumingEvent, StepEvent, TrainEvent } from "../training/events.js";
 import { printNote } from "./command.js";
 import { formatBytes, formatPath } from "./format.js";
 import { writeEvent } from "./json.js";
@@ -62,9 +62,7 @@ export class TrainReporter {
     const line = this.#line;
     switch (event.type) {
       case "resuming":
-        line.print(
-          `resuming at step ${event.fromStep + 1} of ${event.totalSteps} from ${formatPath(event.stateDir)}`,
-        );
+        line.print(resumingLine(event));
         break;
       case "preparing":
         this.#preparing(event.task, event.done, event.total);
@@ -117,6 +115,12 @@ export class TrainReporter {
     if (due) this.#plainAtMs = this.#now();
     return due;
   }
+}
+
+function resumingLine({ stateDir, fromStep, totalSteps }: ResumingEvent): string {
+  const state = formatPath(stateDir);
+  if (fromStep < totalSteps) return `resuming at step ${fromStep + 1} of ${totalSteps} from ${state}`;
+  return `resuming from ${state}: all ${totalSteps} steps are done, the LoRA file is written`;
 }
 
 /** Steps between plain lines: 1, 2, 5, 10, 20, 50, … */

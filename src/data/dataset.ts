@@ -1,6 +1,7 @@
 /**
  * What the rest of the toolkit knows about training data: a flat list of captioned images.
  */
+import type { Frame } from "./buckets.js";
 
 /** One image. An image that its folder repeats ten times is still one item, with `repeats: 10`. */
 export interface DatasetItem {
@@ -15,6 +16,10 @@ export interface DatasetItem {
   readonly repeats: number;
   /** Name of the sub-folder that the image lies in; "" for a flat folder. */
   readonly subset: string;
+  /** The bucket that the image lies in, and its way there; absent where all images are trained at one size. */
+  readonly frame?: Frame;
+  /** With a frame: how far the bucket's aspect ratio (width / height) is from the image's. */
+  readonly aspectError?: number;
 }
 
 export interface Dataset {

@@ -121,6 +121,34 @@ describe("scale to cover, centre crop", () => {
     }
   });
 
+  test("to a size that is given, then cropped equally on both sides, the odd pixel at the end", async () => {
+    const stripes = [Array.from({ length: 21 }, (_, x) => [12 * x, 0, 0])];
+    const bytes = await picture(stripes, 1)
+      .resize(21, 8, { kernel: "nearest", fit: "fill" })
+      .png()
+      .toBuffer();
+    const planes = await decodeImage(bytes, "x.png", {
+      width: 16,
+      height: 8,
+      scaled: { width: 21, height: 8 },
+    });
+    // 5 columns too many: 2 go on the left, 3 on the right.
+    for (let x = 0; x < 16; x++) expect(colourAt(planes, 16, 8, x, 4)[0]).toBe(12 * (x + 2));
+    const tall = await sharp(bytes).rotate(90).png().toBuffer();
+    const turned = await decodeImage(tall, "x.png", {
+      width: 8,
+      height: 16,
+      scaled: { width: 8, height: 21 },
+    });
+    for (let y = 0; y < 16; y++) expect(colourAt(turned, 8, 16, 4, y)[0]).toBe(12 * (y + 2));
+    const enlarged = await decodeImage(bytes, "x.png", {
+      width: 32,
+      height: 16,
+      scaled: { width: 42, height: 16 },
+    });
+    expect(Math.abs(colourAt(enlarged, 32, 16, 15, 8)[0]! - 12 * 10)).toBeLessThan(10);
+  });
+
   test("reduces by averaging, not by picking pixels", async () => {
     const checkers = Array.from({ length: 64 }, (_, y) =>
       Array.from({ length: 64 }, (_, x) => ((x + y) % 2 === 0 ? [255, 255, 255] : [0, 0, 0])),

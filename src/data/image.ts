@@ -2,7 +2,7 @@
  * Images as the model sees them: decoded, upright, opaque, sRGB, scaled and cropped to one size, in [-1, 1].
  */
 import { readFile } from "node:fs/promises";
-import sharp from "sharp";
+import sharp, { type Sharp } from "sharp";
 import { DyloraError } from "../errors.js";
 import { readError } from "../io/file-error.js";
 import type { ImageSize } from "./resolution.js";
@@ -16,6 +16,11 @@ sharp.concurrency(1);
 sharp.cache(false);
 
 export interface LoadImageOptions extends ImageSize {
+  /**
+   * Size of the whole image before it is cropped, see `Frame`; default: the smallest that covers width and height in the
+   * image's own shape.
+   */
+  scaled?: ImageSize;
   /** Mirror left and right; default false. */
   flip?: boolean;
 }
@@ -63,18 +68,12 @@ export async function readImageFile(path: string): Promise<Buffer> {
 export async function decodeImage(
   bytes: Uint8Array,
   path: string,
-  { width, height, flip = false }: LoadImageOptions,
+  options: LoadImageOptions,
 ): Promise<Float32Array> {
+  const { width, height, flip = false } = options;
   let pixels: Uint8Array;
   try {
-    pixels = await sharp(bytes, SHARP_INPUT)
-      .autoOrient()
-      .resize(width, height, {
-        fit: "cover",
-        position: "centre",
-        kernel: "lanczos3",
-        fastShrinkOnLoad: false,
-      })
+    pixels = await scaledAndCropped(sharp(bytes, SHARP_INPUT).autoOrient(), options)
       .flatten({ background: "#ffffff" })
       .toColourspace("srgb")
       .raw({ depth: "uchar" })
@@ -83,6 +82,18 @@ export async function decodeImage(
     throw undecodable(path, cause);
   }
   return toSignedPlanes(pixels, width, height, flip);
+}
+
+function scaledAndCropped(image: Sharp, { width, height, scaled }: LoadImageOptions): Sharp {
+  const kernel = { kernel: "lanczos3", fastShrinkOnLoad: false } as const;
+  if (scaled === undefined)
+    return image.resize(width, height, { fit: "cover", position: "centre", ...kernel });
+  return image.resize(scaled.width, scaled.height, { fit: "fill", ...kernel }).extract({
+    left: Math.floor((scaled.width - width) / 2),
+    top: Math.floor((scaled.height - height) / 2),
+    width,
+    height,
+  });
 }
 
 /** `error`: a truncated file fails, a decoder's mere warning does not. */

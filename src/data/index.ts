@@ -1,6 +1,9 @@
 /** Training and evaluation data: folders, captions, images, batches, caches, tokens. */
+export { assignBuckets, type Bucket, bucketsOf, meanAspectError } from "./assign-buckets.js";
+export { adjustBounds, type BucketRules, checkSteps, type Frame, sizeName } from "./buckets.js";
 export { type CaptionOptions, drawCaption, isCaptionFixed } from "./caption.js";
 export { type Dataset, type DatasetItem, epochLength } from "./dataset.js";
+export { EpochPlan } from "./epoch-plan.js";
 export { decodeImage, IMAGE_PIPELINE, type LoadImageOptions, loadImage } from "./image.js";
 export {
   type FillOptions,
@@ -38,3 +41,4 @@ export {
   loadClipTokenizer,
   type TokenizedPrompt,
 } from "./tokenizer.js";
+export { listNames } from "./wording.js";

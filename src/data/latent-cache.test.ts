@@ -79,6 +79,41 @@ describe.each(["memory", "disk"])("in %s", (kind) => {
   });
 });
 
+describe("items in buckets", () => {
+  const frame = { width: 8, height: 4, scaled: { width: 10, height: 5 } };
+
+  test("are encoded at the size of their frames, size after size", async () => {
+    const { items } = await makeItems();
+    const encoded: string[] = [];
+    const latents = latentCache({
+      encode: (image, height, width) => {
+        encoded.push(`${width}x${height}`);
+        return encodeRed(image, height, width);
+      },
+    });
+    const [first, second, third] = items as [DatasetItem, DatasetItem, DatasetItem];
+    const mixed = [first, { ...second, frame }, { ...third, frame }];
+    await latents.fill(mixed, { workers: 1 });
+    expect(encoded).toEqual(["8x4", "8x4", "16x8"]);
+    const image = await loadImage(second.imagePath, frame);
+    expect(await latents.read(mixed[1]!, false)).toEqual(await encodeRed(image, 4, 8));
+    expect(await latents.read(first, false)).toEqual(await direct(first, false));
+  });
+
+  test("have entries of their own for every way to the same size", async () => {
+    const { items } = await makeItems();
+    const latents = latentCache();
+    const others = [
+      { width: 9, height: 4 },
+      { width: 16, height: 8 },
+    ].map((scaled) => ({ ...frame, scaled }));
+    for (const way of [undefined, frame, ...others]) {
+      await latents.read({ ...items[0]!, ...(way && { frame: way }) }, false);
+    }
+    expect(latents.computedCount).toBe(4);
+  });
+});
+
 describe("what an entry depends on", () => {
   test("the next run finds it; another size or VAE does not", async () => {
     const { items } = await makeItems();

@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import pLimit from "p-limit";
 import { DyloraError } from "../errors.js";
+import { compareSizes, type Frame } from "./buckets.js";
 import type { DatasetItem } from "./dataset.js";
 import { decodeImage, IMAGE_PIPELINE, readImageFile } from "./image.js";
 import { createLoader } from "./loader.js";
@@ -22,6 +23,7 @@ export interface LatentMoments {
   readonly width: number;
 }
 
+/** Width and height: the size of items that have no frame. */
 export interface LatentCacheOptions extends ImageSize {
   /** `MemoryTensorCache` or `DiskTensorCache`. */
   cache: TensorCache;
@@ -48,7 +50,7 @@ export interface FillOptions {
  * Caches the moments of the VAE's distribution and not a latent drawn from it: each step still draws a fresh sample,
  * as training without a cache does. (sd-scripts caches one sample per image and trains on that one throughout.)
  *
- * An entry is keyed by the SHA-256 of the image file, the size, mirroring, the way pixels are prepared, and the VAE.
+ * An entry is keyed by the SHA-256 of the image file, its frame or size, mirroring, the way pixels are prepared, and the VAE.
  * Captions, folder names and repeats do not matter, so renaming `1_cat` to `10_cat` keeps the cache.
  */
 export class LatentCache {
@@ -70,13 +72,15 @@ export class LatentCache {
   }
 
   /**
-   * Makes sure that every item is in the cache, so that training does not wait for the encoder.
+   * Makes sure that every item is in the cache, so that training does not wait for the encoder. Items are encoded size
+   * after size.
    *
    * @throws {DyloraError} the first image's error, or `E_WRITE` from the cache
    */
   async fill(items: readonly DatasetItem[], options: FillOptions = {}): Promise<void> {
     const { flipAug = false, workers, onProgress, signal } = options;
-    const wanted = items.flatMap((item) =>
+    const bySize = [...items].sort((a, b) => compareSizes(this.#frameOf(a), this.#frameOf(b)));
+    const wanted = bySize.flatMap((item) =>
       (flipAug ? [false, true] : [false]).map((flip) => ({ item, flip })),
     );
     const loader = createLoader({
@@ -98,7 +102,8 @@ export class LatentCache {
   async read(item: DatasetItem, flip: boolean): Promise<LatentMoments> {
     const knownHash = this.#imageHashes.get(item.imagePath);
     const bytes = knownHash === undefined ? await readImageFile(item.imagePath) : null;
-    const key = this.#keyOf(knownHash ?? this.#hash(item, bytes!), flip);
+    const frame = this.#frameOf(item);
+    const key = this.#keyOf(knownHash ?? this.#hash(item, bytes!), frame, flip);
     return this.#reads.run(key, async () => {
       const record = await this.#options.cache.get(key);
       const cached = record === null ? null : toMoments(record);
@@ -107,11 +112,12 @@ export class LatentCache {
   }
 
   async #compute(item: DatasetItem, flip: boolean, knownBytes: Buffer | null): Promise<LatentMoments> {
-    const { cache, width, height, encode } = this.#options;
+    const { cache, encode } = this.#options;
     const path = item.imagePath;
+    const frame = this.#frameOf(item);
     const bytes = knownBytes ?? (await readImageFile(path));
-    const image = await decodeImage(bytes, path, { width, height, flip });
-    const moments = await this.#encoderTurn(() => encode(image, height, width));
+    const image = await decodeImage(bytes, path, { ...frame, flip });
+    const moments = await this.#encoderTurn(() => encode(image, frame.height, frame.width));
     this.#computedCount++;
     if (![moments.mean, moments.logvar].every((values) => values.every(Number.isFinite))) {
       throw new DyloraError("E_DIVERGED", `encode image: the VAE's answer to ${path} is not finite`, {
@@ -120,7 +126,7 @@ export class LatentCache {
     }
     const shape = [moments.mean.length / (moments.height * moments.width), moments.height, moments.width];
     // Hashed anew: if the file changed since it was first read, the entry belongs to what was encoded now.
-    await cache.put(this.#keyOf(this.#hash(item, bytes), flip), {
+    await cache.put(this.#keyOf(this.#hash(item, bytes), frame, flip), {
       mean: { shape, data: moments.mean },
       logvar: { shape, data: moments.logvar },
     });
@@ -133,18 +139,27 @@ export class LatentCache {
     return hash;
   }
 
-  #keyOf(imageSha256: string, flip: boolean): string {
-    const { width, height, vaeIdentity } = this.#options;
+  #frameOf({ frame }: DatasetItem): PlannedSize {
+    const { width, height } = this.#options;
+    return frame ?? { width, height };
+  }
+
+  #keyOf(imageSha256: string, { width, height, scaled }: PlannedSize, flip: boolean): string {
+    const { vaeIdentity } = this.#options;
     return cacheKey("latent moments", {
       imageSha256,
       width,
       height,
+      ...(scaled && { scaled: [scaled.width, scaled.height] }),
       flip,
       pipeline: IMAGE_PIPELINE,
       vae: vaeIdentity,
     });
   }
 }
+
+/** A frame, or the size to be covered. */
+type PlannedSize = ImageSize & Partial<Frame>;
 
 /** Null for a record of another form, which is computed anew. */
 function toMoments({ mean, logvar }: TensorRecord): LatentMoments | null {

@@ -24,8 +24,11 @@ export interface ConditioningOptions {
   clipSkip: number;
   /** The text encoder is part of the denoiser's graph: captions become token ids, not hidden states. */
   textInGraph: boolean;
+  /** Size of images that have no frame. */
   width: number;
   height: number;
+  /** All images are encoded before they are needed, by {@link LatentCache.fill}; default false. */
+  encodesAhead?: boolean;
   latentCache: TensorCache;
   textCache: TensorCache;
 }
@@ -70,7 +73,12 @@ export class Conditioning {
     const { checkpoint, device, threads, clipSkip, width, height } = options;
     this.#options = options;
     this.#tokenizer = tokenizer;
-    this.#encoder = new LatentEncoder({ vae: requireVae(checkpoint), device, threads });
+    this.#encoder = new LatentEncoder({
+      vae: requireVae(checkpoint),
+      device,
+      threads,
+      oneSizeAtATime: options.encodesAhead ?? false,
+    });
     this.#conditioner = new TextConditioner({ checkpoint, device, threads, clipSkip });
     this.latents = new LatentCache({
       width,

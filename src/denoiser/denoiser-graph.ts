@@ -2,7 +2,7 @@
 
 import { gradients } from "../graph/gradient.js";
 import { Graph } from "../graph/graph.js";
-import { mul, sub } from "../graph/ops/elementwise.js";
+import { cast, mul, sub } from "../graph/ops/elementwise.js";
 import { mean } from "../graph/ops/reduce.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
@@ -14,6 +14,9 @@ import { branchNames, downShape, upWidth } from "./factors.js";
 
 /** What an execution is for: every purpose builds no more than it needs, but for `inspect`, which gives everything at once. */
 export type Purpose = "predict" | "loss" | "train" | "inspect";
+
+/** Types that a model can compute in. */
+export type ComputeType = "float32" | "float16";
 
 export interface DenoiserGraphOptions {
   checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
@@ -33,6 +36,8 @@ export interface DenoiserGraphOptions {
   gradientCheckpointing?: boolean;
   /** See {@link Layers}; must fit the mode of the session. */
   foldsConstants: boolean;
+  /** See {@link Layers}; inputs and outputs are float32 in either case. Default float32. */
+  computeType?: ComputeType;
 }
 
 export interface DenoiserGraph {
@@ -51,6 +56,7 @@ export interface DenoiserGraph {
 export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph {
   const { checkpoint, targets, purpose, batch, height, width, tokens, includeTextEncoder } = options;
   const { config } = checkpoint.unet;
+  const { foldsConstants, computeType = "float32" } = options;
   const graph = new Graph();
   const trainable = purpose === "train" || purpose === "inspect";
   const branches = branchInputs(graph, targets, trainable);
@@ -66,7 +72,8 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
       namespace: "text_encoder",
       weights: checkpoint.textEncoder.weights,
       lora: branches.text_encoder,
-      foldsConstants: options.foldsConstants,
+      foldsConstants,
+      computeType,
     });
     const ids = graph.input("tokens", "int64", [batch, tokens]);
     context = buildTextEncoder(layers, checkpoint.textEncoder.config, ids, options.clipSkip);
@@ -78,15 +85,24 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
     namespace: "unet",
     weights: checkpoint.unet.weights,
     lora: branches.unet,
-    foldsConstants: options.foldsConstants,
+    foldsConstants,
+    computeType,
   });
-  const prediction = buildUnet(
+  const typed = (tensor: Tensor) => cast(graph, tensor, computeType);
+  const answer = buildUnet(
     unetLayers,
     config,
-    { sample, timestepEmbedding, context, contextTokens: tokens },
+    {
+      sample: typed(sample),
+      timestepEmbedding: typed(timestepEmbedding),
+      context: typed(context),
+      contextTokens: tokens,
+    },
     { gradientCheckpointing: trainable && options.gradientCheckpointing === true },
   );
-  const outputs: Record<string, Tensor> = includeTextEncoder && purpose !== "train" ? { context } : {};
+  const prediction = cast(graph, answer, "float32");
+  const outputs: Record<string, Tensor> =
+    includeTextEncoder && purpose !== "train" ? { context: cast(graph, context, "float32") } : {};
   if (purpose === "predict" || purpose === "inspect") outputs.prediction = prediction;
   if (purpose === "predict") return { graph, outputs };
 

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { randomBatch, type TinyDenoiser, tinyDenoiser } from "../../test/helpers/tiny-denoiser.js";
 import { SLOW_MS } from "../../test/helpers/tiny-run.js";
+import type { SessionPoolOptions } from "../runtime/session-pool.js";
 import { freshModule } from "../training/network.js";
-import type { TrainBatch } from "./denoiser.js";
+import { Denoiser, type TrainBatch } from "./denoiser.js";
 import type { ActiveModule, BranchFactors } from "./factors.js";
 
 /** Two modules of the U-Net and the text encoder's last layer. */
@@ -83,3 +84,36 @@ describe("a denoiser with modules in both components", () => {
     expect(gradients.has(layer(layers - 2))).toBe(true);
   });
 });
+
+test(
+  "sizes come in any order: a session that had to go is made again and gives the same numbers",
+  async () => {
+    const sizes = [
+      [8, 8],
+      [8, 16],
+      [8, 8],
+      [8, 16],
+    ] as const;
+    const batchOf = (height: number, width: number): TrainBatch => {
+      const size = (batch.sample.length / (8 * 8)) * height * width;
+      const sized = (values: Float32Array) =>
+        Float32Array.from({ length: size }, (_, i) => values[i % values.length]!);
+      return { ...batch, height, width, sample: sized(batch.sample), target: sized(batch.target) };
+    };
+    const lossesWith = async (pool: SessionPoolOptions) => {
+      const denoiser = new Denoiser({ ...tiny.denoiser.options, pool });
+      const losses: Float32Array[] = [];
+      for (const [height, width] of sizes)
+        losses.push(await denoiser.loss(batchOf(height, width), active(1)));
+      await denoiser.release();
+      return { losses, made: denoiser.sessionsMade };
+    };
+    const roomy = await lossesWith({ freeBytes: () => Number.POSITIVE_INFINITY });
+    const tight = await lossesWith({ freeBytes: () => 0 });
+    expect([roomy.made, tight.made]).toEqual([2, 4]);
+    expect(tight.losses).toEqual(roomy.losses);
+    expect(roomy.losses[0]).toEqual(roomy.losses[2]);
+    expect(roomy.losses[0]).not.toEqual(roomy.losses[1]);
+  },
+  SLOW_MS,
+);

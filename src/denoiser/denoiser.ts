@@ -1,10 +1,12 @@
-/** Executes the denoiser: one session per purpose and size, made when first needed. */
+/** Executes the denoiser: one session per purpose and size, made when first needed and kept while there is memory. */
 
+import { estimateActivationBytes } from "../graph/memory.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import type { LoraTarget } from "../models/lora-targets.js";
 import { timestepEmbedding } from "../models/unet.js";
 import type { DeviceName } from "../runtime/device.js";
+import { sessionBytes } from "../runtime/memory-estimate.js";
 import {
   type ExecutionMode,
   float32,
@@ -13,19 +15,27 @@ import {
   Session,
   usableMode,
 } from "../runtime/session.js";
-import { buildDenoiserGraph, type Purpose } from "./denoiser-graph.js";
-import { type ActiveModule, branchFeeds, branchNames } from "./factors.js";
+import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js";
+import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
+import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
 
 export interface DenoiserOptions {
   checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
   /** Every module that may have a LoRA branch in any execution. */
   targets: readonly LoraTarget[];
   device: DeviceName;
-  mode: ExecutionMode;
+  /** One for all sessions, or the mode for each size of latents. */
+  mode: ExecutionMode | ((latent: { readonly height: number; readonly width: number }) => ExecutionMode);
+  /** The rank that memory is reckoned with; any rank can be executed. Default 16. */
+  maxRank?: number;
+  /** How many sessions are kept; default: those that fit into the memory that is free. */
+  pool?: SessionPoolOptions;
   threads?: number | undefined;
   /** Default 1. */
   clipSkip?: number;
   gradientCheckpointing?: boolean;
+  /** Of activations and weights on the device. Default float32. */
+  computeType?: ComputeType;
 }
 
 /** One batch; `N` samples of latents `[C, H, W]`. */
@@ -59,12 +69,20 @@ export interface FactorGradients {
   readonly up: Float32Array;
 }
 
+const TYPICAL_RANK = 16;
+
 export class Denoiser {
   readonly options: DenoiserOptions;
-  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #sessions: SessionPool<Session>;
 
   constructor(options: DenoiserOptions) {
     this.options = options;
+    this.#sessions = new SessionPool(options.pool);
+  }
+
+  /** Sessions made so far, those included that were released for want of memory and made again. */
+  get sessionsMade(): number {
+    return this.#sessions.createdCount;
   }
 
   /** Whether any target lies in the text encoder, which then has to be part of every execution. */
@@ -113,12 +131,11 @@ export class Denoiser {
     size: Pick<DenoiserBatch, "count" | "height" | "width">,
     tokens: number,
   ): Promise<void> {
-    await this.#session(purpose, size, tokens);
+    await this.#withSession(purpose, size, tokens, () => {});
   }
 
   async release(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
-    this.#sessions.clear();
+    await this.#sessions.release();
   }
 
   #trainFeeds(batch: TrainBatch): Record<string, HostTensor> {
@@ -141,8 +158,7 @@ export class Denoiser {
     const { config } = this.options.checkpoint.unet;
     const { count, text } = batch;
     const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
-    const session = await this.#session(purpose, batch, tokens);
-    return session.run({
+    const feeds = {
       ...extra,
       ...branchFeeds(modules),
       sample: float32(batch.sample, this.#sampleShape(batch)),
@@ -153,32 +169,25 @@ export class Denoiser {
       ...("tokens" in text
         ? { tokens: int64(text.tokens.flat(), [count, tokens]) }
         : { context: float32(text.context, [count * tokens, config.crossAttentionDim]) }),
-    });
+    };
+    return this.#withSession(purpose, batch, tokens, (session) => session.run(feeds));
   }
 
-  #session(
+  #withSession<T>(
     purpose: Purpose,
     { count, height, width }: Pick<DenoiserBatch, "count" | "height" | "width">,
     tokens: number,
-  ): Promise<Session> {
+    work: (session: Session) => T | Promise<T>,
+  ): Promise<T> {
     const key = `${purpose} ${count}x${height}x${width}x${tokens}`;
-    let session = this.#sessions.get(key);
-    if (session === undefined) {
-      session = this.#createSession(purpose, { count, height, width }, tokens);
-      this.#sessions.set(key, session);
-      // One that cannot be made is none to release; the next call tries again.
-      session.catch(() => this.#sessions.delete(key));
-    }
-    return session;
+    return this.#sessions.use(key, () => this.#open(purpose, { count, height, width }, tokens), work);
   }
 
-  async #createSession(
-    purpose: Purpose,
-    size: Pick<DenoiserBatch, "count" | "height" | "width">,
-    tokens: number,
-  ): Promise<Session> {
-    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing } = this.options;
-    const mode = usableMode(device, this.options.mode);
+  #open(purpose: Purpose, size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number) {
+    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, computeType, maxRank } =
+      this.options;
+    const wanted = this.options.mode;
+    const mode = usableMode(device, typeof wanted === "function" ? wanted(size) : wanted);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
       targets,
@@ -191,9 +200,23 @@ export class Denoiser {
       clipSkip: clipSkip ?? 1,
       gradientCheckpointing: gradientCheckpointing ?? false,
       foldsConstants: mode === "fast",
+      ...(computeType === undefined ? {} : { computeType }),
     });
-    const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
-    return Session.create(model, { device, mode, threads });
+    const lowering = { weightConversionPerUse: mode === "lean" };
+    // The first session is made whatever it needs.
+    const sizeBytes =
+      this.#sessions.keys.length === 0
+        ? 0
+        : sessionBytes({
+            name: purpose,
+            memory: estimateActivationBytes(graph, outputs, {
+              symbols: ranksOf(targets, maxRank ?? TYPICAL_RANK),
+              foldsConstants: mode === "fast",
+              ...lowering,
+            }),
+          });
+    const model = lowerToOnnx(graph, outputs, lowering);
+    return { sizeBytes, create: () => Session.create(model, { device, mode, threads }) };
   }
 }
 

@@ -55,6 +55,11 @@ export function branchNames(target: LoraTarget) {
   };
 }
 
+/** All modules at one rank, for the symbolic axes of a graph. */
+export function ranksOf(targets: readonly LoraTarget[], rank: number): Record<string, number> {
+  return Object.fromEntries(targets.map((target) => [branchNames(target).rank, rank]));
+}
+
 /** The graph inputs of the active modules. */
 export function branchFeeds(modules: readonly ActiveModule[]): Record<string, HostTensor> {
   const feeds: Record<string, HostTensor> = {};

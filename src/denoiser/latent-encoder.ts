@@ -2,6 +2,7 @@
 
 import { DyloraError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
+import { estimateActivationBytes } from "../graph/memory.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
@@ -9,12 +10,16 @@ import { vaeDownsampleFactor } from "../models/config.js";
 import { Layers } from "../models/layers.js";
 import { buildVaeEncoder } from "../models/vae.js";
 import type { DeviceName } from "../runtime/device.js";
+import { sessionBytes } from "../runtime/memory-estimate.js";
 import { float32, Session } from "../runtime/session.js";
+import { SessionPool } from "../runtime/session-pool.js";
 
 export interface LatentEncoderOptions {
   vae: NonNullable<Checkpoint["vae"]>;
   device: DeviceName;
   threads?: number | undefined;
+  /** Images come size after size: a session is released when the next size begins. Default false. */
+  oneSizeAtATime?: boolean;
 }
 
 /** Mean and log-variance of a latent, `[latentChannels, height, width]` each. */
@@ -27,10 +32,11 @@ export interface LatentMoments {
 
 export class LatentEncoder {
   readonly #options: LatentEncoderOptions;
-  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #sessions: SessionPool<Session>;
 
   constructor(options: LatentEncoderOptions) {
     this.#options = options;
+    this.#sessions = new SessionPool(options.oneSizeAtATime ? { most: 1 } : {});
   }
 
   /**
@@ -49,10 +55,12 @@ export class LatentEncoder {
         },
       );
     }
-    const session = await this.#open(height, width);
-    const { mean, logvar } = await session.run({
-      image: float32(image, [1, config.inChannels, height, width]),
-    });
+    const feeds = { image: float32(image, [1, config.inChannels, height, width]) };
+    const { mean, logvar } = await this.#sessions.use(
+      `${height}x${width}`,
+      () => this.#open(height, width),
+      (session) => session.run(feeds),
+    );
     return {
       mean: mean!.data as Float32Array,
       logvar: logvar!.data as Float32Array,
@@ -62,26 +70,18 @@ export class LatentEncoder {
   }
 
   async release(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
-    this.#sessions.clear();
+    await this.#sessions.release();
   }
 
-  #open(height: number, width: number): Promise<Session> {
-    const key = `${height}x${width}`;
-    let session = this.#sessions.get(key);
-    if (session === undefined) {
-      session = this.#create(height, width);
-      this.#sessions.set(key, session);
-      session.catch(() => this.#sessions.delete(key));
-    }
-    return session;
-  }
-
-  async #create(height: number, width: number): Promise<Session> {
+  #open(height: number, width: number) {
     const { vae, device, threads } = this.#options;
     const { graph, outputs } = buildLatentEncoderGraph(vae, height, width);
+    const memory = estimateActivationBytes(graph, outputs, { symbols: {} });
     const model = lowerToOnnx(graph, outputs);
-    return Session.create(model, { device, mode: "fast", threads });
+    return {
+      sizeBytes: sessionBytes({ name: "VAE encoder", memory }),
+      create: () => Session.create(model, { device, mode: "fast", threads }),
+    };
   }
 }
 

@@ -31,7 +31,11 @@ export function denoiserMemory(
   { options, includesTextEncoder }: Denoiser,
   run: { purpose: Purpose; batchSize: number; latents: Size; rankOf: ReadonlyMap<string, number> },
 ): SessionMemory {
-  const { checkpoint, targets, mode, clipSkip = 1, gradientCheckpointing = false } = options;
+  const { checkpoint, targets, clipSkip = 1, gradientCheckpointing = false, computeType } = options;
+  const mode = usableMode(
+    options.device,
+    typeof options.mode === "function" ? options.mode(run.latents) : options.mode,
+  );
   const { graph, outputs } = buildDenoiserGraph({
     checkpoint,
     targets,
@@ -44,16 +48,17 @@ export function denoiserMemory(
     clipSkip,
     gradientCheckpointing,
     foldsConstants: mode === "fast",
+    ...(computeType === undefined ? {} : { computeType }),
   });
   const symbols = Object.fromEntries(
     targets.map((target) => [branchNames(target).rank, run.rankOf.get(target.name) ?? 1]),
   );
-  return sessionMemory(name, graph, outputs, mode, symbols);
+  return { ...sessionMemory(name, graph, outputs, mode, symbols), weights: "denoiser" };
 }
 
 export function latentEncoderMemory(checkpoint: Checkpoint, { height, width }: Size): SessionMemory {
   const { graph, outputs } = buildLatentEncoderGraph(requireVae(checkpoint), height, width);
-  return sessionMemory("VAE encoder", graph, outputs, "fast", {});
+  return { ...sessionMemory("VAE encoder", graph, outputs, "fast", {}), weights: "VAE encoder" };
 }
 
 /** @param latents - their size */

@@ -1,6 +1,6 @@
 /** Memory that a rank comparison will need. */
 
-import { CLIP_TOKENS } from "../data/index.js";
+import { CLIP_TOKENS, type ImageSize } from "../data/index.js";
 import { requireVae } from "../denoiser/conditioning.js";
 import type { Denoiser } from "../denoiser/denoiser.js";
 import { downWidth, upWidth } from "../denoiser/factors.js";
@@ -18,9 +18,15 @@ const FLOAT_BYTES = 4;
 /** What the process holds when images are decoded, as in training (training/estimate.ts). */
 const PREPARED_PROCESS_BYTES = 154e6;
 
+const area = ({ width, height }: ImageSize) => width * height;
+
 /** Peak of resident memory, in bytes; images, captions and the denoiser have their sessions one after the other. */
 export function estimateBenchBytes(setup: BenchSetup, denoiser: Denoiser): number {
-  const { checkpoint, adapters, size, clipSkip, items, config } = setup;
+  const { checkpoint, adapters, clipSkip, items, config } = setup;
+  const size = setup.buckets.reduce<ImageSize>(
+    (a, b) => (area(b) > area(a) ? b : a),
+    setup.buckets[0] ?? setup.size,
+  );
   const latents = latentSize(checkpoint, size);
   const rankOf = new Map<string, number>();
   let parameters = 0;

@@ -68,6 +68,13 @@ export const BENCH_OPTIONS = {
     description: "size in pixels: 512, or width,height",
     defaultText: "as the adapter was trained",
   },
+  enable_bucket: {
+    type: "boolean",
+    default: false,
+    group: "Data",
+    description: "measure every image at a size of about its own shape and the area of resolution",
+    defaultText: "as the adapter was trained, unless resolution is given",
+  },
   caption_extension: {
     type: "text",
     default: ".caption",

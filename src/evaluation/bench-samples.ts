@@ -22,10 +22,10 @@ export async function samplesInRounds(
   const tokenizer = await loadClipTokenizer(checkpoint);
   const vae = await weightsFingerprint(requireVae(checkpoint).weights);
   const imageKeys = new Map<string, string>();
-  for (const { key, imagePath, caption } of items) {
+  for (const { key, imagePath, caption, frame } of items) {
     const imageSha256 = (await sha256OfFile(imagePath, { signal })) ?? "";
     const tokens = tokenizer.encode(caption).ids;
-    imageKeys.set(key, imageKey({ key, imageSha256, tokens, ...size, vae, seed: config.seed }));
+    imageKeys.set(key, imageKey({ key, imageSha256, tokens, frame: frame ?? size, vae, seed: config.seed }));
   }
   const rounds: KeyedSample[][] = [];
   for (const sample of samples) {

@@ -1,7 +1,9 @@
 /** What a rank comparison settles before it computes anything: files, images, and how they are measured. */
 
 import {
-  checkResolution,
+  assignBuckets,
+  type BucketRules,
+  bucketsOf,
   type Dataset,
   type DatasetItem,
   dropUnreadable,
@@ -22,10 +24,8 @@ import { adapterTargets } from "../sampling/loaded-adapter.js";
 import { trainedWith } from "../sampling/trained-with.js";
 import { type BenchAdapter, openBenchAdapters } from "./bench-adapter.js";
 import type { BenchConfig } from "./bench-config.js";
+import { benchSizes } from "./bench-sizes.js";
 import { shortNames } from "./file-names.js";
-
-/** What was trained at when the files do not say. */
-const DEFAULT_RESOLUTION: ImageSize = { width: 512, height: 512 };
 
 export interface BenchSetup {
   readonly config: BenchConfig;
@@ -36,8 +36,10 @@ export interface BenchSetup {
   /** Every module that any of the files has. */
   readonly targets: readonly LoraTarget[];
   readonly items: readonly DatasetItem[];
-  /** Of the images, in pixels. */
+  /** Of the images, in pixels; with buckets the size whose area they have. */
   readonly size: ImageSize;
+  /** The sizes of the images and how many have each; empty without buckets. */
+  readonly buckets: readonly (ImageSize & { readonly imageCount: number })[];
   readonly device: DeviceName;
   readonly mode: ExecutionMode;
   readonly predictionType: PredictionType;
@@ -58,15 +60,10 @@ export async function setUpBench(config: BenchConfig, signal: AbortSignal): Prom
     ...(config.vae !== null && { vaePath: config.vae }),
   });
   const adapters = await openBenchAdapters(config.files, checkpoint, config.ranks);
-  const trained = trainedWith(
-    checkpoint,
-    adapters.map(({ loaded }) => loaded.metadata),
-  );
-  const size = checkResolution(
-    config.resolution ?? trained.resolution ?? DEFAULT_RESOLUTION,
-    resolutionMultiple(checkpoint),
-  );
-  const data = await heldOutData(config, signal);
+  const metadata = adapters.map(({ loaded }) => loaded.metadata);
+  const trained = trainedWith(checkpoint, metadata);
+  const { resolution, buckets: rules } = benchSizes(config, metadata, resolutionMultiple(checkpoint));
+  const data = await heldOutData(config, rules, signal);
   const { device } = await resolveDevice(config.device, signal);
   const variants = adapters.reduce((count, { ranks }) => count + ranks.length * config.multiplier.length, 0);
   const mode = chooseExecutionMode(config.executionMode, device, {
@@ -81,7 +78,8 @@ export async function setUpBench(config: BenchConfig, signal: AbortSignal): Prom
     names: shortNames(config.files),
     targets: adapterTargets(checkpoint).filter(({ name }) => changed.has(name)),
     items: data.items,
-    size,
+    size: resolution,
+    buckets: bucketsOf(data.items).map(({ width, height, imageCount }) => ({ width, height, imageCount })),
     device,
     mode,
     predictionType: trained.predictionType,
@@ -91,11 +89,17 @@ export async function setUpBench(config: BenchConfig, signal: AbortSignal): Prom
   };
 }
 
-async function heldOutData(config: BenchConfig, signal: AbortSignal): Promise<Dataset> {
+async function heldOutData(
+  config: BenchConfig,
+  rules: BucketRules | null,
+  signal: AbortSignal,
+): Promise<Dataset> {
   const { captionExtension, maxImages, seed } = config;
   const scanned = await scanEvaluationDir(config.data, { captionExtension, optionName: "--data" });
   const chosen = { ...scanned, items: chooseItems(scanned.items, maxImages, seed) };
-  return dropUnreadable(chosen, await probeImages(chosen.items, { signal }));
+  const probed = await probeImages(chosen.items, { signal });
+  const readable = dropUnreadable(chosen, probed);
+  return rules === null ? readable : assignBuckets(readable, probed.readable, rules);
 }
 
 /** At most `count` items, drawn with the seed, in their own order. */

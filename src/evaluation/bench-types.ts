@@ -123,6 +123,12 @@ export interface BenchSettings {
   readonly dataDir: string;
   readonly width: number;
   readonly height: number;
+  /** The sizes that images were measured at, by width, then height; empty without buckets. */
+  readonly buckets: readonly {
+    readonly width: number;
+    readonly height: number;
+    readonly imageCount: number;
+  }[];
   readonly device: DeviceName;
   readonly provider: string;
   readonly executionMode: ExecutionMode;

@@ -192,7 +192,7 @@ async function prepare(
     signal,
   );
   await conditioning.releaseTextEncoder();
-  const latents = latentSize(setup.checkpoint, setup.size);
+  const latents = latentSize(setup.checkpoint, setup.buckets[0] ?? setup.size);
   await denoiser.prepare("loss", { count: batchSize, ...latents }, CLIP_TOKENS);
 }
 
@@ -208,6 +208,7 @@ function settingsOf(setup: BenchSetup): BenchSettings {
     modelPath: config.pretrainedModelNameOrPath,
     dataDir: config.data,
     ...size,
+    buckets: setup.buckets,
     device,
     provider: EXECUTION_PROVIDER[device],
     executionMode: mode,

@@ -52,8 +52,7 @@ test("everything that a sample's loss depends on is in its key", () => {
     key: "1_cat/a.png",
     imageSha256: "ff",
     tokens: [1, 2],
-    width: 64,
-    height: 64,
+    frame: { width: 64, height: 64 },
     vae: "v",
     seed: 0,
   };
@@ -61,8 +60,9 @@ test("everything that a sample's loss depends on is in its key", () => {
     { key: "1_cat/b.png" },
     { imageSha256: "fe" },
     { tokens: [1, 3] },
-    { width: 32 },
-    { height: 32 },
+    { frame: { width: 32, height: 64 } },
+    { frame: { width: 64, height: 32 } },
+    { frame: { width: 64, height: 64, scaled: { width: 64, height: 80 } } },
     { vae: "w" },
     { seed: 1 },
   ];

@@ -4,7 +4,7 @@
  * A loss is named by three keys: what computes it (base model, device), the adapter as it is applied, and the sample.
  */
 
-import { cacheKey, IMAGE_PIPELINE } from "../data/index.js";
+import { cacheKey, type Frame, IMAGE_PIPELINE, type ImageSize } from "../data/index.js";
 import type { BranchFactors } from "../denoiser/factors.js";
 import { downWidth, upWidth } from "../denoiser/factors.js";
 import { createSha256 } from "../io/index.js";
@@ -51,15 +51,15 @@ export interface ImageContent {
   readonly imageSha256: string;
   /** Token ids of the caption. */
   readonly tokens: readonly number[];
-  readonly width: number;
-  readonly height: number;
+  /** Its size in pixels; with buckets also how it was scaled and cropped. */
+  readonly frame: ImageSize | Frame;
   /** Fingerprint of the VAE's weights. */
   readonly vae: string;
   readonly seed: number;
 }
 
 export function imageKey(content: ImageContent): string {
-  return short("image", { ...content, pipeline: IMAGE_PIPELINE });
+  return short("image", { ...content, frame: JSON.stringify(content.frame), pipeline: IMAGE_PIPELINE });
 }
 
 export function sampleKey(image: string, { draw, timestep }: { draw: number; timestep: number }): string {

@@ -1,6 +1,6 @@
 /** Losses on held-out images: the same noises and timesteps for every adapter and rank that is compared. */
 
-import type { DatasetItem } from "../data/index.js";
+import { type DatasetItem, sizeName } from "../data/index.js";
 import type { Conditioning } from "../denoiser/conditioning.js";
 import type { Denoiser, LossBatch } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
@@ -63,13 +63,15 @@ export class HeldOut {
     modules: readonly ActiveModule[],
     options: { signal: AbortSignal; onProgress?: (done: number) => void },
   ): Promise<Float64Array> {
-    const { batchSize } = this.#options;
+    const places = new Map(this.samples.map((sample, place) => [sample, place]));
     const losses = new Float64Array(this.samples.length);
-    for (let first = 0; first < this.samples.length; first += batchSize) {
+    let done = 0;
+    for (const batch of batchesOfOneSize(this.samples, this.#options.batchSize)) {
       options.signal.throwIfAborted();
-      const wanted = this.samples.slice(first, first + batchSize);
-      losses.set(await this.lossesOf(wanted, denoiser, modules), first);
-      options.onProgress?.(first + wanted.length);
+      const found = await this.lossesOf(batch, denoiser, modules);
+      for (const [index, sample] of batch.entries()) losses[places.get(sample)!] = found[index]!;
+      done += batch.length;
+      options.onProgress?.(done);
     }
     return losses;
   }
@@ -77,7 +79,7 @@ export class HeldOut {
   /**
    * The losses of one execution.
    *
-   * @param samples - at most one batch of them
+   * @param samples - at most one batch of them, of images of one size
    * @throws {DyloraError} `E_DIVERGED` when one is not finite
    */
   async lossesOf(
@@ -127,6 +129,26 @@ export class HeldOut {
       text: await conditioning.text(samples.map(({ item }) => item.caption)),
     };
   }
+}
+
+/** Batches of samples whose images have the same size, size after size. */
+export function batchesOfOneSize<Sample extends Pick<HeldOutSample, "item">>(
+  samples: readonly Sample[],
+  batchSize: number,
+): Sample[][] {
+  const bySize = new Map<string, Sample[]>();
+  for (const sample of samples) {
+    const { frame } = sample.item;
+    const size = frame === undefined ? "" : sizeName(frame);
+    const others = bySize.get(size);
+    if (others === undefined) bySize.set(size, [sample]);
+    else others.push(sample);
+  }
+  return [...bySize.values()].flatMap((ofSize) =>
+    Array.from({ length: Math.ceil(ofSize.length / batchSize) }, (_, batch) =>
+      ofSize.slice(batch * batchSize, (batch + 1) * batchSize),
+    ),
+  );
 }
 
 function finite(loss: number, { image, timestep }: HeldOutSample): number {

@@ -5,7 +5,7 @@ import type { Denoiser } from "../denoiser/denoiser.js";
 import type { ActiveModule } from "../denoiser/factors.js";
 import { DyloraError } from "../errors.js";
 import type { BenchProgress } from "./bench-types.js";
-import type { HeldOut, HeldOutSample } from "./held-out.js";
+import { batchesOfOneSize, type HeldOut, type HeldOutSample } from "./held-out.js";
 import type { LossRecord, LossStore } from "./loss-store.js";
 
 /** An adapter as it is applied: a file at a rank with a multiplier, or nothing. */
@@ -82,8 +82,7 @@ export class Measurement {
     await this.#prepare(missing.map(({ sample }) => sample.item));
     const wanted = new Set(missing.map(({ sample }) => sample));
     const todo = samples.filter((sample) => wanted.has(sample));
-    for (let first = 0; first < todo.length; first += batchSize) {
-      const batch = todo.slice(first, first + batchSize);
+    for (const batch of batchesOfOneSize(todo, batchSize)) {
       for (const variant of variants) {
         const lacking = batch.filter((sample) => this.#find(variant, sample) === null);
         if (lacking.length === 0) continue;

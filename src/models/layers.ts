@@ -28,7 +28,10 @@ export interface LayersOptions {
   namespace: string;
   weights: ReadonlyMap<string, WeightRef>;
   lora?: LoraBranches;
-  /** Type that the model computes in. Default float32. */
+  /**
+   * Type of activations and weights. Default float32. With float16 normalizations, attention, the sums of long products
+   * and the gradients of LoRA factors are float32 all the same.
+   */
   computeType?: ElementType;
   /**
    * Whether the session converts constants once, when it is created (fast mode). Decides the order of picking rows out of
@@ -80,6 +83,12 @@ export class Layers {
     return cast(this.graph, this.stored(name), this.computeType);
   }
 
+  /** Scale and shift of a normalization: those are computed in float32 always. */
+  #normWeights(path: string): [Tensor, Tensor] {
+    const float32 = (name: string) => cast(this.graph, this.stored(name), "float32");
+    return [float32(`${path}.weight`), float32(`${path}.bias`)];
+  }
+
   /**
    * Rows of an embedding table.
    *
@@ -113,7 +122,8 @@ export class Layers {
     const branch = this.#lora.get(path);
     if (branch === undefined) return y;
     const hidden = gemm(graph, x, branch.down, { transB: true });
-    return gemm(graph, mul(graph, hidden, branch.scale), branch.up, { c: y });
+    const scale = cast(graph, branch.scale, hidden.dtype);
+    return gemm(graph, mul(graph, hidden, scale), branch.up, { c: y });
   }
 
   /**
@@ -132,7 +142,8 @@ export class Layers {
     const y = conv2d(graph, x, weight, { ...options, bias, weightIsFolded: this.#foldsConstants });
     const branch = this.#lora.get(path);
     if (branch === undefined) return y;
-    const { down, up, scale } = branch;
+    const { down, up } = branch;
+    const scale = cast(graph, branch.scale, x.dtype);
     const kernel = down.shape.length === 4 ? down : reshape(graph, down, [...down.shape, 1, 1]);
     const hidden = mul(graph, conv2d(graph, x, kernel, options), scale);
     const [rank, out] = up.shape as [string, number];
@@ -141,11 +152,11 @@ export class Layers {
   }
 
   groupNorm(path: string, x: Tensor, options: GroupNormOptions): Tensor {
-    return groupNorm(this.graph, x, this.weight(`${path}.weight`), this.weight(`${path}.bias`), options);
+    return groupNorm(this.graph, x, ...this.#normWeights(path), options);
   }
 
   layerNorm(path: string, x: Tensor, eps = 1e-5): Tensor {
-    return layerNorm(this.graph, x, this.weight(`${path}.weight`), this.weight(`${path}.bias`), eps);
+    return layerNorm(this.graph, x, ...this.#normWeights(path), eps);
   }
 }
 

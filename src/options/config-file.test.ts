@@ -22,7 +22,7 @@ const table = {
 
 const foreign: ForeignOptions = {
   xformers: { answer: "ignored", takes: "nothing", reason: "attention is computed another way." },
-  enable_bucket: { answer: "refused", takes: "nothing", reason: "Leave it out." },
+  color_aug: { answer: "refused", takes: "nothing", reason: "Leave it out." },
   loss_type: { answer: "refused", takes: "value", reason: "Leave it out.", harmless: ["l2"] },
 };
 
@@ -57,7 +57,7 @@ describe("what is read", () => {
   });
 
   test("an ignored option leaves a note, one that is switched off or at its default leaves none", async () => {
-    const { values, notes } = await read('xformers = true\nenable_bucket = false\nloss_type = "l2"');
+    const { values, notes } = await read('xformers = true\ncolor_aug = false\nloss_type = "l2"');
     expect(values).toEqual({});
     expect(notes).toEqual(["xformers (cat.toml, line 1) is ignored: attention is computed another way."]);
   });
@@ -101,12 +101,7 @@ describe("what is refused", () => {
       "train: optimizer_type (cat.toml, line 1) AdamW8bit is not available",
       "Use AdamW.",
     ],
-    [
-      "enable_bucket = true",
-      "E_CONFIG",
-      "train: enable_bucket (cat.toml, line 1) is not available",
-      "Leave it out.",
-    ],
+    ["color_aug = true", "E_CONFIG", "train: color_aug (cat.toml, line 1) is not available", "Leave it out."],
     [
       "[a]\nnetwork_dim = 4\n[b]\nnetwork-dim = 8",
       "E_CONFIG",

@@ -34,6 +34,17 @@ export function providerOptions(device: DeviceName): {
   };
 }
 
+/** The error for mixed precision on a device that has no float16. */
+export function float16Unavailable(device: DeviceName): DyloraError {
+  const reason =
+    device === "cpu"
+      ? "onnxruntime's CPU kernels compute in float32, and converting would only cost time"
+      : "its driver does not offer float16 arithmetic (WebGPU's feature shader-f16)";
+  return new DyloraError("E_DEVICE", `mixed precision fp16 is not available on ${device}: ${reason}`, {
+    note: "Nothing was started. Leave --mixed_precision out, or choose a --device that has float16: `dylora doctor` shows which.",
+  });
+}
+
 /** The error for a device that was asked for by name and does not work. */
 export function deviceUnavailable(device: DeviceName, cause: unknown): DyloraError {
   const reason = cause instanceof Error ? cause.message : String(cause);

@@ -7,7 +7,7 @@ import { compareVersions, examineMachine, remedyFor } from "./doctor.js";
 /** A machine on which nothing but the CPU works. */
 const onlyCpu = async (device: DeviceName) =>
   device === "cpu"
-    ? ({ works: true, gigaflops: 50 } as const)
+    ? ({ works: true, gigaflops: 50, float16: false, adapter: null } as const)
     : ({ works: false, problem: "No supported adapters" } as const);
 
 describe("examineMachine", () => {
@@ -31,7 +31,7 @@ describe("examineMachine", () => {
   test("every device is there, with the reason and the remedy where it does not work", async () => {
     const { devices } = await examineMachine({ probe: onlyCpu });
     expect(devices.map(({ device }) => device)).toEqual(["cpu", "webgpu", "cuda"]);
-    expect(devices[0]).toEqual({ device: "cpu", works: true, gigaflops: 50 });
+    expect(devices[0]).toEqual({ device: "cpu", works: true, gigaflops: 50, float16: false, adapter: null });
     for (const report of devices.slice(1)) {
       expect(report).toMatchObject({ works: false, remedy: remedyFor(report.device) });
     }
@@ -42,7 +42,7 @@ describe("examineMachine", () => {
     const { devices } = await examineMachine({
       probe: async (device) => {
         tried.push(device);
-        return { works: true, gigaflops: 1 };
+        return { works: true, gigaflops: 1, float16: false, adapter: null };
       },
     });
     const missing = devices.filter(({ works }) => !works).map(({ device }) => device);

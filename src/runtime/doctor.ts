@@ -41,7 +41,12 @@ export interface PackageReport {
 }
 
 export type DeviceReport = { readonly device: DeviceName } & (
-  | { readonly works: true; readonly gigaflops: number }
+  | {
+      readonly works: true;
+      readonly gigaflops: number;
+      readonly float16: boolean;
+      readonly adapter: string | null;
+    }
   | { readonly works: false; readonly problem: string; readonly remedy: string }
 );
 
@@ -185,7 +190,7 @@ export function remedyFor(device: DeviceName): string {
 
 const WEBGPU_REMEDIES: Readonly<Record<string, string>> = {
   linux:
-    "WebGPU needs the Vulkan loader (Debian, Ubuntu: `apt-get install libvulkan1`) and the GPU's Vulkan driver (NVIDIA's own; for AMD and Intel `mesa-vulkan-drivers`). To try it without a GPU: SwiftShader, which Debian's chromium brings along, with VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json.",
+    "WebGPU needs the Vulkan loader (Debian, Ubuntu: `apt-get install libvulkan1`) and the GPU's Vulkan driver (NVIDIA's own; for AMD and Intel `mesa-vulkan-drivers`). A container also needs the driver's file (`nvidia_icd.json`): NVIDIA_DRIVER_CAPABILITIES=all, or VK_DRIVER_FILES=FILE. To try it without a GPU: `mesa-vulkan-drivers` of a recent Mesa (lavapipe; 25 works, 22 is too old), or SwiftShader, which Debian's chromium brings along, with VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json.",
   win32: "WebGPU needs a Direct3D 12 driver: update the graphics driver.",
   darwin: "WebGPU needs Metal, which every supported macOS has: update macOS.",
 };

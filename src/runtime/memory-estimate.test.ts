@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ActivationMemory } from "../graph/memory.js";
-import { estimateRunBytes } from "./memory-estimate.js";
+import { estimateRunBytes, sessionBytes } from "./memory-estimate.js";
 
 const MB = 1e6;
 const memory: ActivationMemory = {
@@ -50,5 +50,21 @@ describe("estimateRunBytes", () => {
     expect(part!.bytes).toBeGreaterThan(200 * MB);
     expect(part!.bytes).toBeLessThan(240 * MB);
     expect(parts.find(({ name }) => name === "step: weights in their file")).toBeUndefined();
+  });
+
+  test("weights that several sessions map are counted for each, and told apart: memory has them once", () => {
+    const shared = (name: string, mappedWeightBytes: number) => ({
+      ...session(name, { mappedWeightBytes }),
+      weights: "U-Net",
+    });
+    const sessions = [shared("a", 50 * MB), shared("b", 30 * MB), shared("c", 60 * MB), session("vae")];
+    // 50, 30 and 60 MB of the same file are 60 MB.
+    expect(estimateRunBytes({ phases: [sessions] }).sharedBytes).toBe(80 * MB);
+    expect(estimateRunBytes({ phases: [[session("a")], [session("b")]] }).sharedBytes).toBe(0);
+  });
+
+  test("a session needs its parts, but for the weights that lie in the page cache anyway", () => {
+    const nothing = total();
+    expect(sessionBytes(session("step"))).toBeCloseTo(total([session("step")]) - nothing - 50 * MB, 0);
   });
 });

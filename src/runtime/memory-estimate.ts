@@ -26,6 +26,8 @@ export interface SessionMemory {
   /** What the session is for, as it shall appear in the parts. */
   name: string;
   memory: ActivationMemory;
+  /** Sessions of one name map the same files. Default: a name of its own. */
+  weights?: string;
 }
 
 export interface RunMemory {
@@ -43,6 +45,11 @@ export interface MemoryPart {
 export interface RunEstimate {
   /** Peak of resident memory, file pages of mapped weights included. */
   totalBytes: number;
+  /**
+   * Of the total: file pages that several sessions map. They are counted for each in the resident memory of the process,
+   * as the system does, but lie in memory once.
+   */
+  sharedBytes: number;
   /** What the total consists of, in the phase that needs most. */
   parts: MemoryPart[];
 }
@@ -57,22 +64,40 @@ export function estimateRunBytes({ phases, hostBytes = 0 }: RunMemory): RunEstim
     { name: "process", bytes: PROCESS_BYTES },
     { name: "data beside the sessions", bytes: hostBytes },
   ];
-  let largest: MemoryPart[] = [];
+  let largest: readonly SessionMemory[] = [];
   for (const sessions of phases) {
-    const parts = sessions.flatMap(sessionParts);
-    if (totalOf(parts) > totalOf(largest)) largest = parts;
+    if (totalOf(sessions.flatMap(sessionParts)) > totalOf(largest.flatMap(sessionParts))) largest = sessions;
   }
-  const parts = [...always, ...largest].filter(({ bytes }) => bytes > 0);
-  return { totalBytes: totalOf(parts), parts };
+  const parts = [...always, ...largest.flatMap(sessionParts)].filter(({ bytes }) => bytes > 0);
+  return { totalBytes: totalOf(parts), sharedBytes: sharedBytes(largest), parts };
+}
+
+/** What one more session takes from the memory that is free: all but the weights that are mapped from their file. */
+export function sessionBytes(session: SessionMemory): number {
+  return totalOf(sessionParts(session)) - session.memory.mappedWeightBytes;
+}
+
+function sharedBytes(sessions: readonly SessionMemory[]): number {
+  const largest = new Map<string, number>();
+  let shared = 0;
+  for (const { weights, memory } of sessions) {
+    if (weights === undefined) continue;
+    const before = largest.get(weights) ?? 0;
+    shared += Math.min(before, memory.mappedWeightBytes);
+    largest.set(weights, Math.max(before, memory.mappedWeightBytes));
+  }
+  return shared;
 }
 
 function sessionParts({ name, memory }: SessionMemory): MemoryPart[] {
   const { peakBytes, inputBytes, outputBytes, nodeCount } = memory;
   const { mappedWeightBytes, convertedWeightBytes } = memory;
-  const activationBytes = ALLOCATOR_FACTOR * peakBytes + ALLOCATOR_SLACK_BYTES;
   const graph = { name: `${name}: graph`, bytes: BYTES_PER_NODE * nodeCount };
   const data = { name: `${name}: inputs and outputs`, bytes: inputBytes + outputBytes };
-  const activations = { name: `${name}: activations`, bytes: activationBytes };
+  const activations = {
+    name: `${name}: activations`,
+    bytes: ALLOCATOR_FACTOR * peakBytes + ALLOCATOR_SLACK_BYTES,
+  };
   const mapped = { name: `${name}: weights in their file`, bytes: mappedWeightBytes };
   const prepared = { name: `${name}: prepared weights`, bytes: PREPARATION_FACTOR * convertedWeightBytes };
   return [graph, data, prepared, mapped, activations];

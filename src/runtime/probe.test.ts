@@ -3,7 +3,7 @@ import { probeDevice, readOutcome } from "./probe.js";
 
 test("the CPU computes the right result, at more than a crawl", async () => {
   const probe = await probeDevice("cpu");
-  expect(probe).toEqual({ works: true, gigaflops: expect.any(Number) });
+  expect(probe).toEqual({ works: true, gigaflops: expect.any(Number), float16: false, adapter: null });
   expect(probe.works && probe.gigaflops).toBeGreaterThan(0.1);
 });
 
@@ -22,10 +22,25 @@ test("an abort ends the attempt", async () => {
 });
 
 test("a result counts even if the driver crashes afterwards", () => {
-  const stdout = JSON.stringify({ size: 1024, value: 1024, seconds: 0.1 });
+  const stdout = JSON.stringify({ size: 1024, value: 1024, seconds: 0.1, float16: true });
   expect(readOutcome(stdout, "signal SIGSEGV", "")).toEqual({
     works: true,
     gigaflops: expect.closeTo(85.9, 1),
+    float16: true,
+    adapter: null,
+  });
+});
+
+test("the Vulkan loader's words name the GPU, and are no reason for a failure", () => {
+  const loader = [
+    "INFO | DRIVER:               [0] Some Other GPU",
+    'DRIVER:                  Using "NVIDIA H100 80GB HBM3" with driver: "libGLX_nvidia.so.0"',
+    "",
+  ].join("\n");
+  const stdout = JSON.stringify({ size: 128, value: 128, seconds: 0.1, float16: false });
+  expect(readOutcome(stdout, "exit status 0", loader)).toMatchObject({ adapter: "NVIDIA H100 80GB HBM3" });
+  expect(readOutcome("", "signal SIGABRT", `terminate called\n${loader}`)).toMatchObject({
+    problem: "the driver ended the process that tried it (signal SIGABRT): terminate called",
   });
 });
 

@@ -8,13 +8,23 @@ import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { Graph } from "../graph/graph.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
+import { cast } from "../graph/ops/elementwise.js";
 import { matmul } from "../graph/ops/matmul.js";
 import { sum } from "../graph/ops/reduce.js";
 import { type DeviceName, providerOptions } from "./device.js";
 
 export type DeviceProbe =
-  /** The result was right. `gigaflops`: speed of a float32 matrix product, in 10^9 operations a second. */
-  | { readonly works: true; readonly gigaflops: number }
+  /**
+   * The result was right. `gigaflops`: speed of a float32 matrix product, in 10^9 operations a second. `float16`: whether
+   * it computes in float16 too (on WebGPU the optional feature `shader-f16`; never on the CPU, which only converts).
+   */
+  | {
+      readonly works: true;
+      readonly gigaflops: number;
+      readonly float16: boolean;
+      /** The GPU's name as its driver has it; null where nobody says. */
+      readonly adapter: string | null;
+    }
   /** It could not be used, or the result was wrong. */
   | { readonly works: false; readonly problem: string };
 
@@ -58,6 +68,14 @@ process.stdin.on("data", (part) => { text += part; }).on("end", async () => {
       outcome = { size, value, seconds };
       if (value !== size || seconds > job.quickSeconds) break;
     }
+    outcome.float16 = false;
+    if (job.halfModel) {
+      try {
+        const half = await ort.InferenceSession.create(Buffer.from(job.halfModel, "base64"), job.options);
+        const feeds = { x: new ort.Tensor("float32", new Float32Array(4).fill(0.5), [2, 2]) };
+        outcome.float16 = (await half.run(feeds)).y.data[0] === 2;
+      } catch {}
+    }
   } catch (error) {
     outcome = { problem: error.message };
   }
@@ -70,7 +88,8 @@ export async function probeDevice(device: DeviceName, options: ProbeOptions = {}
   const { timeoutMs = 60_000, signal } = options;
   const { executionProviders, sessionConfig } = providerOptions(device);
   const job = {
-    model: Buffer.from(probeModel()).toString("base64"),
+    model: Buffer.from(probeModel("float32")).toString("base64"),
+    halfModel: device === "cpu" ? null : Buffer.from(probeModel("float16")).toString("base64"),
     options: { executionProviders, logSeverityLevel: 3, extra: { session: sessionConfig } },
     sizes: SIZES,
     runs: TIMED_RUNS,
@@ -78,6 +97,8 @@ export async function probeDevice(device: DeviceName, options: ProbeOptions = {}
   };
   const child = spawn(process.execPath, ["-e", CHILD_SOURCE, runtimePath()], {
     stdio: ["pipe", "pipe", "pipe"],
+    // The Vulkan loader names the GPU that a device is made of; onnxruntime does not.
+    ...(device === "webgpu" ? { env: { VK_LOADER_DEBUG: "driver", ...process.env } } : {}),
     ...(signal === undefined ? {} : { signal }),
   });
   let stdout = "";
@@ -118,27 +139,43 @@ export async function probeDevice(device: DeviceName, options: ProbeOptions = {}
  */
 export function readOutcome(stdout: string, ending: string, stderr: string): DeviceProbe {
   if (stdout === "") {
-    const lastLine = stderr.trim().split("\n").at(-1) ?? "";
+    const lines = stderr.split("\n").filter((line) => line.trim() !== "" && !LOADER_LINE.test(line));
+    const lastLine = lines.at(-1) ?? "";
     const detail = lastLine === "" ? "" : `: ${lastLine}`;
     return { works: false, problem: `the driver ended the process that tried it (${ending})${detail}` };
   }
   const outcome = JSON.parse(stdout) as
-    | { size: number; value: number; seconds: number }
+    | { size: number; value: number; seconds: number; float16: boolean }
     | { problem: string };
   if ("problem" in outcome) return { works: false, problem: essence(outcome.problem) };
-  const { size, value, seconds } = outcome;
+  const { size, value, seconds, float16 } = outcome;
   if (value !== size)
     return { works: false, problem: `it computes wrong results (${value} instead of ${size})` };
-  return { works: true, gigaflops: (PRODUCTS * 2 * size ** 3) / seconds / 1e9 };
+  return {
+    works: true,
+    gigaflops: (PRODUCTS * 2 * size ** 3) / seconds / 1e9,
+    float16,
+    adapter: adapterIn(stderr),
+  };
+}
+
+/** What VK_LOADER_DEBUG=driver prints. */
+const LOADER_LINE = /^([A-Z]+ \| )?DRIVER:/;
+
+/** `DRIVER:  Using "NVIDIA H100" with driver: "libGLX_nvidia.so.0"`, the last device that was made. */
+function adapterIn(stderr: string): string | null {
+  const names = [...stderr.matchAll(/DRIVER:\s+Using "(.+)" with driver:/g)];
+  return names.at(-1)?.[1] ?? null;
 }
 
 /** `x · x · x …`, summed up: with `x = 1/n` everywhere every product is `1/n` again and the sum is `n`. */
-function probeModel(): Uint8Array {
+function probeModel(type: "float32" | "float16"): Uint8Array {
   const graph = new Graph();
   const x = graph.input("x", "float32", ["n", "n"]);
-  let product = x;
-  for (let index = 0; index < PRODUCTS; index++) product = matmul(graph, product, x);
-  return lowerToOnnx(graph, { y: sum(graph, product, [0, 1]) }).bytes;
+  const factor = cast(graph, x, type);
+  let product = factor;
+  for (let index = 0; index < PRODUCTS; index++) product = matmul(graph, product, factor);
+  return lowerToOnnx(graph, { y: sum(graph, cast(graph, product, "float32"), [0, 1]) }).bytes;
 }
 
 function runtimePath(): string {

@@ -8,6 +8,8 @@ export interface ResolvedDevice {
   readonly device: DeviceName;
   /** Why `auto` passed over the others; empty when a device was named. */
   readonly passedOver: readonly string[];
+  /** Whether it computes in float16. */
+  readonly float16: boolean;
 }
 
 /**
@@ -18,7 +20,7 @@ export interface ResolvedDevice {
  */
 export async function resolveDevice(choice: DeviceChoice, signal?: AbortSignal): Promise<ResolvedDevice> {
   const builtIn = builtInDevices();
-  if (choice === "cpu") return { device: "cpu", passedOver: [] };
+  if (choice === "cpu") return { device: "cpu", passedOver: [], float16: false };
   const probe = (device: DeviceName) => probeDevice(device, signal === undefined ? {} : { signal });
   if (choice !== "auto") {
     if (!builtIn.includes(choice)) {
@@ -26,23 +28,23 @@ export async function resolveDevice(choice: DeviceChoice, signal?: AbortSignal):
     }
     const result = await probe(choice);
     if (!result.works) throw deviceUnavailable(choice, new Error(result.problem));
-    return { device: choice, passedOver: [] };
+    return { device: choice, passedOver: [], float16: result.float16 };
   }
 
   const passedOver: string[] = [];
-  const gpus: { device: DeviceName; gigaflops: number }[] = [];
+  const gpus: { device: DeviceName; gigaflops: number; float16: boolean }[] = [];
   for (const device of builtIn.filter((name) => name !== "cpu")) {
     const result = await probe(device);
-    if (result.works) gpus.push({ device, gigaflops: result.gigaflops });
+    if (result.works) gpus.push({ device, ...result });
     else passedOver.push(`${device}: ${result.problem}`);
   }
   const fastest = gpus.sort((a, b) => b.gigaflops - a.gigaflops)[0];
-  if (fastest === undefined) return { device: "cpu", passedOver };
+  if (fastest === undefined) return { device: "cpu", passedOver, float16: false };
   const cpu = await probe("cpu");
   if (!cpu.works) throw new DyloraError("E_DEVICE", `device cpu is not available: ${cpu.problem}`);
   return fastest.gigaflops > cpu.gigaflops
-    ? { device: fastest.device, passedOver }
-    : { device: "cpu", passedOver: [...passedOver, slower(fastest, cpu)] };
+    ? { device: fastest.device, passedOver, float16: fastest.float16 }
+    : { device: "cpu", passedOver: [...passedOver, slower(fastest, cpu)], float16: false };
 }
 
 function slower(gpu: { device: DeviceName; gigaflops: number }, cpu: DeviceProbe & { works: true }): string {

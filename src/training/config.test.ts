@@ -1,6 +1,7 @@
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import {
+  bucketRulesOf,
   createTrainConfig,
   learningRatesOf,
   lrScheduleOptions,
@@ -81,9 +82,9 @@ describe("createTrainConfig", () => {
       code: "E_CONFIG",
       message: "train: networkDim expects a whole number of at least 1, found 0",
     });
-    expect(errorOf(() => create({ mixedPrecision: "fp16" as "no" }))).toMatchObject({
+    expect(errorOf(() => create({ mixedPrecision: "bf16" as "no" }))).toMatchObject({
       code: "E_CONFIG",
-      note: expect.stringContaining("float32"),
+      note: expect.stringContaining("WebGPU has no bfloat16"),
     });
   });
 });
@@ -213,6 +214,39 @@ test("lrScheduleOptions hands every schedule option on", () => {
   });
 });
 
+describe("buckets", () => {
+  test("are off unless asked for; their bounds become multiples of the steps", () => {
+    expect(bucketRulesOf(create())).toBeNull();
+    expect(bucketRulesOf(create({ enableBucket: true, minBucketReso: 300, maxBucketReso: 1000 }))).toEqual({
+      resolution: { width: 512, height: 512 },
+      minSide: 256,
+      maxSide: 1024,
+      steps: 64,
+      noUpscale: false,
+    });
+  });
+
+  test("any resolution will do, since only its area counts", () => {
+    const resolution = { width: 500, height: 700 };
+    expect(create({ enableBucket: true, resolution }).resolution).toEqual(resolution);
+    expect(() => create({ resolution })).toThrow(expect.objectContaining({ code: "E_CONFIG" }));
+  });
+
+  test.each<[Partial<TrainConfig>, string]>([
+    [{ minBucketReso: 576 }, "--min_bucket_reso 576 is above --resolution 512,512: lower it to at most 512"],
+    [{ maxBucketReso: 448 }, "--max_bucket_reso 448 is below --resolution 512,512: raise it to at least 512"],
+    [
+      { minBucketReso: 63 },
+      "--min_bucket_reso is shorter than one step: give at least --bucket_reso_steps, 64",
+    ],
+  ])("%j does not hold together", (changes, message) => {
+    expect(() => create({ enableBucket: true, ...changes })).toThrow(
+      expect.objectContaining({ code: "E_CONFIG", message: `train: ${message}` }),
+    );
+    expect(create(changes)).toMatchObject(changes);
+  });
+});
+
 describe("pointlessOptions", () => {
   const notesOn = (given: Partial<TrainConfig>) => pointlessOptions(create(given), given);
 
@@ -221,6 +255,16 @@ describe("pointlessOptions", () => {
       "--max_train_epochs 10 overrides --max_train_steps 500.",
     ]);
     expect(notesOn({ maxTrainEpochs: 10 })).toEqual([]);
+  });
+
+  test("says when options of buckets have no effect", () => {
+    expect(notesOn({ minBucketReso: 320, bucketResoSteps: 64, bucketNoUpscale: true })).toEqual([
+      "--min_bucket_reso, --bucket_reso_steps, --bucket_no_upscale: no effect without --enable_bucket.",
+    ]);
+    expect(notesOn({ enableBucket: true, maxBucketReso: 2048, bucketNoUpscale: true })).toEqual([
+      "--max_bucket_reso: no effect with --bucket_no_upscale, where sizes follow the images.",
+    ]);
+    expect(notesOn({ enableBucket: true, maxBucketReso: 2048, bucketResoSteps: 64 })).toEqual([]);
   });
 
   test("says when a learning rate has nothing to work on", () => {

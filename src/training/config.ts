@@ -1,3 +1,4 @@
+import { adjustBounds, type BucketRules } from "../data/index.js";
 import { parseNetworkArgs, rankPlanOf } from "../dylora/index.js";
 import { DyloraError } from "../errors.js";
 import { type ConfigOf, camelCase, defaultsOf, type OptionSpec } from "../options/option-spec.js";
@@ -106,6 +107,18 @@ export function lrScheduleOptions(config: TrainConfig, totalSteps: number): LrSc
   };
 }
 
+/** The rules of the buckets; null where all images are trained at `--resolution`. */
+export function bucketRulesOf(config: TrainConfig): BucketRules | null {
+  if (!config.enableBucket) return null;
+  const { resolution, minBucketReso, maxBucketReso, bucketResoSteps, bucketNoUpscale } = config;
+  return {
+    resolution,
+    ...adjustBounds({ minSide: minBucketReso, maxSide: maxBucketReso }, bucketResoSteps),
+    steps: bucketResoSteps,
+    noUpscale: bucketNoUpscale,
+  };
+}
+
 const NOTHING_STARTED = "Nothing was started.";
 
 /** The VAE makes one latent out of 8 x 8 pixels. */
@@ -124,7 +137,10 @@ function contradictions(config: TrainConfig): string[] {
   if (config.dimFromWeights && config.networkWeights === null) {
     problems.push("--dim_from_weights needs a file: give it with --network_weights");
   }
-  if (width % PIXELS_PER_LATENT !== 0 || height % PIXELS_PER_LATENT !== 0) {
+  const buckets = bucketRulesOf(config);
+  if (buckets !== null) {
+    problems.push(...bucketProblems(buckets));
+  } else if (width % PIXELS_PER_LATENT !== 0 || height % PIXELS_PER_LATENT !== 0) {
     const nearest = [width, height].map((side) => Math.max(1, Math.round(side / 64)) * 64);
     problems.push(
       `--resolution ${width},${height} is not a multiple of ${PIXELS_PER_LATENT} pixels: use ${nearest.join(",")}`,
@@ -171,6 +187,25 @@ function contradictions(config: TrainConfig): string[] {
   return problems;
 }
 
+function bucketProblems({ resolution, minSide, maxSide, steps }: BucketRules): string[] {
+  const { width, height } = resolution;
+  const problems: string[] = [];
+  if (minSide < steps) {
+    problems.push(`--min_bucket_reso is shorter than one step: give at least --bucket_reso_steps, ${steps}`);
+  }
+  if (Math.min(width, height) < minSide) {
+    problems.push(
+      `--min_bucket_reso ${minSide} is above --resolution ${width},${height}: lower it to at most ${Math.min(width, height)}`,
+    );
+  }
+  if (Math.max(width, height) > maxSide) {
+    problems.push(
+      `--max_bucket_reso ${maxSide} is below --resolution ${width},${height}: raise it to at least ${Math.max(width, height)}`,
+    );
+  }
+  return problems;
+}
+
 /**
  * What a configuration asks for and will not get any effect from, as sentences for the user.
  *
@@ -207,8 +242,34 @@ export function pointlessOptions(config: TrainConfig, given: TrainOverrides): st
       "--network_dim and --network_alpha have no effect: --dim_from_weights takes both from the file.",
     );
   }
+  notes.push(...pointlessBucketOptions(config, has));
   return notes;
 }
+
+function pointlessBucketOptions(
+  { enableBucket, bucketNoUpscale }: TrainConfig,
+  has: (name: keyof TrainConfig) => boolean,
+): string[] {
+  const flags = (names: readonly (keyof TrainConfig & keyof typeof BUCKET_FLAGS)[]) =>
+    names.filter(has).map((name) => BUCKET_FLAGS[name]);
+  const bounds = flags(["minBucketReso", "maxBucketReso"]);
+  if (!enableBucket) {
+    const without = [
+      ...bounds,
+      ...flags(["bucketResoSteps"]),
+      ...(bucketNoUpscale ? ["--bucket_no_upscale"] : []),
+    ];
+    return without.length === 0 ? [] : [`${without.join(", ")}: no effect without --enable_bucket.`];
+  }
+  if (!bucketNoUpscale || bounds.length === 0) return [];
+  return [`${bounds.join(", ")}: no effect with --bucket_no_upscale, where sizes follow the images.`];
+}
+
+const BUCKET_FLAGS = {
+  minBucketReso: "--min_bucket_reso",
+  maxBucketReso: "--max_bucket_reso",
+  bucketResoSteps: "--bucket_reso_steps",
+} as const;
 
 /**
  * The configuration of a run that goes on from a saved state.

@@ -1,6 +1,7 @@
 /** The images of a run: scanned, checked, split. */
 
 import {
+  assignBuckets,
   type Dataset,
   dropUnreadable,
   probeImages,
@@ -9,7 +10,7 @@ import {
   splitValidation,
 } from "../data/index.js";
 import { DyloraError } from "../errors.js";
-import type { TrainConfig } from "./config.js";
+import { bucketRulesOf, type TrainConfig } from "./config.js";
 
 export interface RunData {
   readonly train: Dataset;
@@ -26,14 +27,19 @@ export async function loadRunData(
   options: { signal: AbortSignal; onProgress: (done: number, total: number) => void },
 ): Promise<RunData> {
   const { captionExtension } = config;
-  const scanned = await scanTrainDataDir(config.trainDataDir, { captionExtension });
-  const usable = dropUnreadable(scanned, await probeImages(scanned.items, options));
+  const rules = bucketRulesOf(config);
+  const usableOf = async (scanned: Dataset) => {
+    const probed = await probeImages(scanned.items, options);
+    const readable = dropUnreadable(scanned, probed);
+    return rules === null ? readable : assignBuckets(readable, probed.readable, rules);
+  };
+  const usable = await usableOf(await scanTrainDataDir(config.trainDataDir, { captionExtension }));
   if (config.validationDir !== null) {
     const heldOut = await scanEvaluationDir(config.validationDir, {
       captionExtension,
       optionName: "--validation_dir",
     });
-    const validation = dropUnreadable(heldOut, await probeImages(heldOut.items, options));
+    const validation = await usableOf(heldOut);
     refuseOverlap(usable, validation, config.validationDir);
     return { train: usable, validation, warnings: [...usable.warnings, ...validation.warnings] };
   }

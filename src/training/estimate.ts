@@ -1,6 +1,6 @@
 /** Memory that a run will need, from its graphs, before a session is made. */
 
-import { CLIP_TOKENS, isCaptionFixed } from "../data/index.js";
+import { bucketsOf, CLIP_TOKENS, type DatasetItem, type ImageSize, isCaptionFixed } from "../data/index.js";
 import { requireVae } from "../denoiser/conditioning.js";
 import { Denoiser } from "../denoiser/denoiser.js";
 import type { Purpose } from "../denoiser/denoiser-graph.js";
@@ -11,7 +11,16 @@ import {
   latentSize,
   textEncoderMemory,
 } from "../denoiser/session-memory.js";
-import { estimateRunBytes, type RunEstimate, type SessionMemory } from "../runtime/memory-estimate.js";
+import { modeOf } from "../runtime/execution-mode.js";
+import { freeMemoryBytes } from "../runtime/free-memory.js";
+import {
+  estimateRunBytes,
+  type RunEstimate,
+  type SessionMemory,
+  sessionBytes,
+} from "../runtime/memory-estimate.js";
+import type { ExecutionMode } from "../runtime/session.js";
+import { reservedBytes } from "../runtime/session-pool.js";
 import type { TrainConfig } from "./config.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
@@ -30,33 +39,109 @@ export function captionsAreFixed({ captionDropoutRate, shuffleCaption }: TrainCo
   return isCaptionFixed({ dropoutRate: captionDropoutRate, shuffle: shuffleCaption });
 }
 
-/** Peak memory of a run at its maximum rank, by part. */
-export function estimateRun(run: PreparedRun): RunEstimate {
-  const { config, checkpoint, device, denoiser, heldOut, network } = run;
-  const latents = latentSize(checkpoint, config.resolution);
-  const rankOf = new Map(network.map(({ target, maxRank }) => [target.name, maxRank]));
-  const session = (name: string, purpose: Purpose) =>
-    denoiserMemory(name, denoiser, { purpose, batchSize: config.trainBatchSize, latents, rankOf });
-  const vae = latentEncoderMemory(checkpoint, config.resolution);
+/** The memory of a run, and how many sessions it allows for. */
+export interface TrainingEstimate extends RunEstimate {
+  /** Sessions that the steps and validations of the run need, and how many of them fit into memory side by side. */
+  readonly sessions: { readonly needed: number; readonly kept: number };
+}
+
+/**
+ * Peak memory of a run at its maximum rank, by part.
+ *
+ * @param freeBytes - what the sessions of several sizes may take; default: the memory that is free, less what is kept free
+ */
+export function estimateRun(
+  run: PreparedRun,
+  freeBytes = freeMemoryBytes() - reservedBytes(),
+): TrainingEstimate {
+  const { config, checkpoint, device, denoiser, heldOut } = run;
+  const vae = vaeSessions(run);
   const text = denoiser.includesTextEncoder
     ? []
     : [textEncoderMemory(checkpoint, { device, clipSkip: config.clipSkip ?? 1 })];
   const training = [
-    session("training step", "train"),
-    ...(heldOut === null ? [] : [session("validation", "loss")]),
-    ...(config.cacheLatents ? [] : [vae]),
+    ...denoiserSessions(run, "train"),
+    ...(heldOut === null ? [] : denoiserSessions(run, "loss")),
+    ...(config.cacheLatents ? [] : vae),
     ...(captionsAreFixed(config) ? [] : text),
-    ...sampleSessions(run, rankOf),
+    ...sampleSessions(run),
   ];
-  return estimateRunBytes({ phases: [[vae, ...text], training], hostBytes: hostBytes(run) });
+  // Images that are encoded ahead come size after size, the largest among them.
+  const encoding = [...(config.cacheLatents ? vae.slice(0, 1) : vae), ...text];
+  const kept = keptSessions(training, freeBytes);
+  const phases = [keptSessions(encoding, freeBytes), kept];
+  return {
+    ...estimateRunBytes({ phases, hostBytes: hostBytes(run) }),
+    sessions: { needed: training.length, kept: kept.length },
+  };
+}
+
+/** The sessions that lie in memory side by side: all, or the largest as far as they fit. */
+function keptSessions(sessions: readonly SessionMemory[], freeBytes: number): SessionMemory[] {
+  const kept: SessionMemory[] = [];
+  let leftBytes = freeBytes;
+  for (const session of [...sessions].sort((a, b) => sessionBytes(b) - sessionBytes(a))) {
+    leftBytes -= sessionBytes(session);
+    if (kept.length === 0 || leftBytes >= 0) kept.push(session);
+  }
+  return kept;
+}
+
+/** One for each size that the run trains or measures at, the largest first. */
+function denoiserSessions(run: PreparedRun, purpose: Purpose): SessionMemory[] {
+  const { train, validation } = run.data;
+  const sizes = sizesOf(run.config, purpose === "train" ? train.items : validation.items);
+  // Graphs of all sizes look the same: that of the largest is built in each mode, the others are scaled by their area.
+  const built = new Map<ExecutionMode, { session: SessionMemory; area: number }>();
+  return sizes.map((size) => {
+    const mode = modeOf(run.modes, size);
+    const area = size.width * size.height;
+    const known = built.get(mode);
+    if (known !== undefined) return scaledSession(known.session, area / known.area);
+    const session = denoiserSession(run, purpose, size);
+    built.set(mode, { session, area });
+    return session;
+  });
+}
+
+/** The distinct sizes of images in pixels, the largest area first. */
+function sizesOf({ enableBucket, resolution }: TrainConfig, items: readonly DatasetItem[]): ImageSize[] {
+  if (!enableBucket) return [resolution];
+  return bucketsOf(items).sort((a, b) => b.width * b.height - a.width * a.height);
+}
+
+/** Attention grows faster than the area: for smaller sizes this is too much, never too little. */
+function scaledSession(session: SessionMemory, factor: number): SessionMemory {
+  const { memory } = session;
+  return { ...session, memory: { ...memory, peakBytes: factor * memory.peakBytes } };
+}
+
+function denoiserSession(
+  { config, checkpoint, denoiser, network }: PreparedRun,
+  purpose: Purpose,
+  size: ImageSize,
+): SessionMemory {
+  return denoiserMemory(purpose === "train" ? "training step" : "validation", denoiser, {
+    purpose,
+    batchSize: config.trainBatchSize,
+    latents: latentSize(checkpoint, size),
+    rankOf: new Map(network.map(({ target, maxRank }) => [target.name, maxRank])),
+  });
+}
+
+/** One for each size of an image, the largest first. */
+function vaeSessions({ checkpoint, config, data }: PreparedRun): SessionMemory[] {
+  const sizes = sizesOf(config, [...data.train.items, ...data.validation.items]);
+  const [largest] = sizes;
+  const first = latentEncoderMemory(checkpoint, largest!);
+  const { width, height } = largest!;
+  return sizes.map((size) => scaledSession(first, (size.width * size.height) / (width * height)));
 }
 
 /** What draws the largest picture of `--sample_prompts`, beside the sessions of the training. */
-function sampleSessions(
-  { samples, checkpoint, denoiser }: PreparedRun,
-  rankOf: ReadonlyMap<string, number>,
-): SessionMemory[] {
+function sampleSessions({ samples, checkpoint, denoiser, network }: PreparedRun): SessionMemory[] {
   if (samples === null) return [];
+  const rankOf = new Map(network.map(({ target, maxRank }) => [target.name, maxRank]));
   const area = ({ width, height }: { width: number; height: number }) => width * height;
   const largest = samples.map(({ image }) => image).reduce((a, b) => (area(b) > area(a) ? b : a));
   const latents = latentSize(checkpoint, largest);
@@ -68,14 +153,20 @@ function sampleSessions(
   ];
 }
 
-/** The process beside its sessions: factors, their gradients, what the optimizer keeps, cached latents and captions. */
-function hostBytes(run: PreparedRun): number {
+/**
+ * The process beside its sessions: factors, their gradients, what the optimizer keeps, the copy of factors and optimizer state
+ * that a run goes back to (`LastGood`), cached latents and captions.
+ */
+export function hostBytes(run: PreparedRun): number {
   const { network, optimizer, data, config, checkpoint } = run;
-  const perParameter = 2 + optimizer.slotNames.length;
-  const images = data.train.items.length + data.validation.items.length;
-  const { height, width } = latentSize(checkpoint, config.resolution);
-  const moments = 2 * requireVae(checkpoint).config.latentChannels * height * width;
-  const states = CLIP_TOKENS * checkpoint.textEncoder.config.hiddenSize;
-  const cached = images * ((config.cacheLatents ? moments : 0) + states);
+  const perParameter = 1 + 2 * (1 + optimizer.slotNames.length);
+  const images = [...data.train.items, ...data.validation.items];
+  const latentPixels = images.reduce((total, { frame = config.resolution }) => {
+    const { height, width } = latentSize(checkpoint, frame);
+    return total + height * width;
+  }, 0);
+  const moments = 2 * requireVae(checkpoint).config.latentChannels * latentPixels;
+  const states = images.length * CLIP_TOKENS * checkpoint.textEncoder.config.hiddenSize;
+  const cached = (config.cacheLatents ? moments : 0) + states;
   return PREPARED_PROCESS_BYTES + FLOAT_BYTES * (perParameter * parameterCount(network) + cached);
 }

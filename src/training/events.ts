@@ -61,18 +61,35 @@ export interface StartEvent {
     /** Samples of one epoch: images counted as often as they repeat. */
     readonly samplesPerEpoch: number;
     readonly validationImageCount: number;
+    /** `--resolution`; with buckets only its area counts. */
     readonly width: number;
     readonly height: number;
+    /** The sizes that are trained at, by width, then height; empty without `--enable_bucket`. */
+    readonly buckets: readonly BucketFacts[];
   };
   readonly batchSize: number;
   readonly gradientAccumulationSteps: number;
   readonly totalSteps: number;
   readonly totalEpochs: number;
   readonly seed: number;
+  /** Resident memory of the process, as the system counts it. */
   readonly estimatedPeakBytes: number;
+  /** Of `estimatedPeakBytes`: weights that the sessions of several sizes share; they lie in memory once. */
+  readonly sharedWeightBytes: number;
   readonly outputDir: string;
   /** The last step of the run that is continued; null for a new run. */
   readonly resumedFromStep: number | null;
+}
+
+/** The images of one size. */
+export interface BucketFacts {
+  readonly width: number;
+  readonly height: number;
+  readonly imageCount: number;
+  /** Images counted as often as an epoch shows them. */
+  readonly sampleCount: number;
+  /** Of this size's session; `StartEvent.executionMode` is that of the largest bucket. */
+  readonly executionMode: "fast" | "lean";
 }
 
 /** One optimizer step is done. */
@@ -91,8 +108,17 @@ export interface StepEvent {
   readonly ranks: readonly number[];
   /** By component, those that are trained. */
   readonly learningRates: { readonly unet?: number; readonly textEncoder?: number };
-  /** Norm of all gradients together, before they are clipped. */
+  /** Norm of all gradients together, before they are clipped; not finite (null in JSON) in a step that was skipped. */
   readonly gradNorm: number;
+  /** With `--mixed_precision fp16` only. */
+  readonly lossScaling?: {
+    /** What the loss was multiplied with in this step. */
+    readonly scale: number;
+    /** A gradient overflowed float16, and the factors were left as they were. */
+    readonly skipped: boolean;
+    /** Steps skipped so far, this one included. */
+    readonly skippedSteps: number;
+  };
   /** Smoothed over the last steps. */
   readonly secondsPerStep: number;
   readonly etaSeconds: number;

@@ -38,6 +38,7 @@ beforeEach(() => {
   progress = {
     step: 0,
     averages: new LossAverages(),
+    lossScaler: null,
     validationDue: false,
     samplesDue: false,
     startedAt: new Date(0),

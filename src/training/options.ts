@@ -142,6 +142,51 @@ export const TRAIN_OPTIONS = {
     description: "training size in pixels: 512, or width,height; images are scaled to cover it and cropped",
     fixedOnResume: true,
   },
+  enable_bucket: {
+    type: "boolean",
+    default: false,
+    alsoCalled: ["bucket", "buckets", "aspect_ratio_bucketing"],
+    group: "Data",
+    common: true,
+    description: "train every image at a size of about its own shape and at most the area of resolution",
+    fixedOnResume: true,
+  },
+  min_bucket_reso: {
+    type: "integer",
+    default: 256,
+    min: 1,
+    placeholder: "px",
+    group: "Data",
+    description:
+      "with enable_bucket: shortest side of a size; rounded down to a multiple of bucket_reso_steps",
+    fixedOnResume: true,
+  },
+  max_bucket_reso: {
+    type: "integer",
+    default: 1024,
+    min: 1,
+    placeholder: "px",
+    group: "Data",
+    description: "with enable_bucket: longest side of a size; rounded up to a multiple of bucket_reso_steps",
+    fixedOnResume: true,
+  },
+  bucket_reso_steps: {
+    type: "integer",
+    default: 64,
+    min: 1,
+    placeholder: "px",
+    group: "Data",
+    description: "with enable_bucket: sides are multiples of it; SD 1 and 2 need a multiple of 64",
+    fixedOnResume: true,
+  },
+  bucket_no_upscale: {
+    type: "boolean",
+    default: false,
+    group: "Data",
+    description:
+      "with enable_bucket: never enlarge an image; sizes follow the images, min and max have no effect",
+    fixedOnResume: true,
+  },
   caption_extension: {
     type: "text",
     default: ".caption",
@@ -677,13 +722,12 @@ export const TRAIN_OPTIONS = {
   mixed_precision: {
     type: "enum",
     default: "no",
-    values: ["no"],
+    values: ["no", "fp16"],
     refused: {
-      fp16: "Training runs in float32 so far: leave it out. --save_precision fp16 still halves the file.",
-      bf16: "Training runs in float32 so far: leave it out. --save_precision bf16 still halves the file.",
+      bf16: "WebGPU has no bfloat16: use fp16, whose gradients are kept in range by loss scaling, or leave it out. --save_precision bf16 still halves the file.",
     },
     group: "Execution",
-    description: "number format of the computation",
+    description: "fp16: base weights and activations in float16, on GPUs that have it (factors stay float32)",
     fixedOnResume: true,
   },
 

@@ -2,24 +2,29 @@
 
 import { join } from "node:path";
 import {
+  bucketsOf,
   checkResolution,
+  checkSteps,
   DiskTensorCache,
   defaultCacheDir,
+  listNames,
   MemoryTensorCache,
   Sampler,
+  sizeName,
 } from "../data/index.js";
 import { Conditioning, requireVae, resolutionMultiple } from "../denoiser/conditioning.js";
 import { Denoiser } from "../denoiser/denoiser.js";
+import type { ComputeType } from "../denoiser/denoiser-graph.js";
 import type { BranchFactors } from "../denoiser/factors.js";
 import { type NetworkArgs, parseNetworkArgs, type RankPlan, rankPlanOf } from "../dylora/index.js";
 import { HeldOut } from "../evaluation/held-out.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
+import { vaeDownsampleFactor } from "../models/config.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
-import type { DeviceChoice, DeviceName } from "../runtime/device.js";
-import { chooseExecutionMode } from "../runtime/execution-mode.js";
+import { type DeviceChoice, type DeviceName, float16Unavailable } from "../runtime/device.js";
+import { chooseSizeModes, modeOf, type SizeModes } from "../runtime/execution-mode.js";
 import { resolveDevice } from "../runtime/resolve-device.js";
-import type { ExecutionMode } from "../runtime/session.js";
 import type { BatchOptions } from "./batches.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
 import { loadRunData, type RunData } from "./dataset.js";
@@ -46,7 +51,9 @@ export interface PreparedRun extends RunLength {
   readonly modules: readonly TrainedModule[];
   readonly optimizer: Optimizer;
   readonly device: DeviceName;
-  readonly mode: ExecutionMode;
+  readonly modes: SizeModes;
+  /** Of activations and weights in the denoiser; factors and optimizer are float32. */
+  readonly computeType: ComputeType;
   readonly denoiser: Denoiser;
   readonly conditioning: Conditioning;
   readonly data: RunData;
@@ -63,7 +70,8 @@ export interface SettledChoices {
   readonly sizes: NetworkSizes;
   /** `auto` measures and looks at the memory that is free, and both may be different now. */
   readonly device: DeviceName;
-  readonly mode: ExecutionMode;
+  /** The modes differ in the last bits of their results. */
+  readonly modes: SizeModes;
 }
 
 /**
@@ -89,7 +97,9 @@ export async function prepareRun(
     ...(config.vParameterization && { vParameterization: true }),
     ...(config.vae !== null && { vaePath: config.vae }),
   });
-  checkResolution(config.resolution, resolutionMultiple(checkpoint));
+  const multiple = resolutionMultiple(checkpoint);
+  if (config.enableBucket) checkSteps(config.bucketResoSteps, multiple);
+  else checkResolution(config.resolution, multiple);
   const vae = requireVae(checkpoint);
 
   const networkArgs = parseNetworkArgs(config.networkArgs, config.networkModule);
@@ -114,26 +124,34 @@ export async function prepareRun(
   const optimizer = createOptimizer(config.optimizerType, config.optimizerArgs);
 
   const data = await loadRunData(config, { signal, onProgress: preparing("checking the images") });
-  for (const warning of data.warnings) warn(warning);
+  for (const warning of [...data.warnings, ...repetitiveBatches(config, data)]) warn(warning);
 
-  const { device, passedOver } = await resolveDevice(deviceOf(config, settled), signal);
+  const { device, passedOver, float16 } = await resolveDevice(deviceOf(config, settled), signal);
   if (device === "cpu") for (const reason of passedOver) warn(`not used: ${reason}`);
+  if (config.mixedPrecision === "fp16" && !float16) throw float16Unavailable(device);
+  const computeType: ComputeType = config.mixedPrecision === "fp16" ? "float16" : "float32";
   const sampler = samplerOf(config, data, seed);
-  const length = runLength(config, sampler.epochLength);
-  const mode = chooseExecutionMode(executionModeOf(config, settled), device, {
-    steps: length.totalSteps,
-    weights: checkpoint,
-  });
+  const length = runLength(config, sampler.plan);
+  const modes =
+    config.executionMode === "auto" && settled !== null && device === "cpu"
+      ? settled.modes
+      : chooseSizeModes(config.executionMode, device, {
+          sizes: sizeUse(config, data, sampler, length),
+          weights: checkpoint,
+        });
   const threads = config.threads ?? undefined;
   const clipSkip = config.clipSkip ?? 1;
+  const factor = vaeDownsampleFactor(vae.config);
   const denoiser = new Denoiser({
     checkpoint,
     targets,
     device,
-    mode,
+    mode: ({ height, width }) => modeOf(modes, { width: factor * width, height: factor * height }),
+    maxRank: sizes.rank,
     threads,
     clipSkip,
     gradientCheckpointing: config.gradientCheckpointing,
+    computeType,
   });
   const cache = config.cacheLatentsToDisk
     ? await DiskTensorCache.open(join(defaultCacheDir(config.trainDataDir)))
@@ -145,6 +163,7 @@ export async function prepareRun(
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,
     ...config.resolution,
+    encodesAhead: config.cacheLatents,
     latentCache: cache,
     textCache: cache,
   });
@@ -201,7 +220,8 @@ export async function prepareRun(
     modules,
     optimizer,
     device,
-    mode,
+    modes,
+    computeType,
     denoiser,
     conditioning,
     data,
@@ -210,6 +230,16 @@ export async function prepareRun(
     samples,
     ...length,
   };
+}
+
+/** Batches are full and of one size: a bucket of few images fills its batches with several samples of the same. */
+function repetitiveBatches({ trainBatchSize }: TrainConfig, { train }: RunData): string[] {
+  const small = bucketsOf(train.items).filter(({ sampleCount }) => sampleCount < trainBatchSize);
+  if (small.length === 0) return [];
+  return [
+    `${small.length === 1 ? "one bucket has" : `${small.length} buckets have`} fewer samples an epoch than a batch of ` +
+      `${trainBatchSize} (${listNames(small.map(sizeName), 5)}): batches there show an image more than once`,
+  ];
 }
 
 async function networkSizes(config: TrainConfig, args: NetworkArgs): Promise<NetworkSizes> {
@@ -227,9 +257,19 @@ function deviceOf({ device }: TrainConfig, settled: SettledChoices | null): Devi
   return device === "auto" && settled?.device === "cpu" ? "cpu" : device;
 }
 
-/** The modes differ in the last bits of their results. */
-function executionModeOf({ executionMode }: TrainConfig, settled: SettledChoices | null) {
-  return executionMode === "auto" && settled !== null ? settled.mode : executionMode;
+/** The sizes of a run, in pixels, and how many executions each will have, about. Held-out images hardly count. */
+function sizeUse(config: TrainConfig, data: RunData, sampler: Sampler, { totalSteps }: RunLength) {
+  if (!config.enableBucket) return [{ ...config.resolution, steps: totalSteps }];
+  const batches = totalSteps * config.gradientAccumulationSteps;
+  const trained = bucketsOf(data.train.items);
+  const known = new Set(trained.map(sizeName));
+  const others = bucketsOf(data.validation.items).filter((size) => !known.has(sizeName(size)));
+  return [
+    ...trained.map(({ width, height, sampleCount }) => {
+      return { width, height, steps: (batches * sampleCount) / sampler.plan.samplesPerEpoch };
+    }),
+    ...others.map(({ width, height }) => ({ width, height, steps: 0 })),
+  ];
 }
 
 function samplerOf(config: TrainConfig, data: RunData, seed: number): Sampler {

@@ -1,37 +1,29 @@
 /** How long a run is. */
 
+import type { EpochPlan } from "../data/index.js";
 import type { TrainConfig } from "./config.js";
 
 export interface RunLength {
   /** Optimizer steps. */
   readonly totalSteps: number;
   readonly totalEpochs: number;
-  /** Batches, so micro-steps, of one epoch. */
+  /** Batches, so micro-steps, of the first epoch; with rounding, later ones may have fewer. */
   readonly batchesPerEpoch: number;
 }
 
-/**
- * Steps and epochs of a run; an optimizer step takes `gradientAccumulationSteps` batches.
- *
- * @param samplesPerEpoch - images, counted as often as they are repeated
- */
+/** Steps and epochs of a run; an optimizer step takes `gradientAccumulationSteps` batches. */
 export function runLength(
-  config: Pick<
-    TrainConfig,
-    "maxTrainSteps" | "maxTrainEpochs" | "trainBatchSize" | "gradientAccumulationSteps"
-  >,
-  samplesPerEpoch: number,
+  config: Pick<TrainConfig, "maxTrainSteps" | "maxTrainEpochs" | "gradientAccumulationSteps">,
+  plan: EpochPlan,
 ): RunLength {
-  const { maxTrainSteps, maxTrainEpochs, trainBatchSize, gradientAccumulationSteps } = config;
-  // Batches go on over the end of an epoch; the last one may already show samples of the next.
-  const batches = (epochs: number) => Math.ceil((epochs * samplesPerEpoch) / trainBatchSize);
-  const samplesPerStep = gradientAccumulationSteps * trainBatchSize;
+  const { maxTrainSteps, maxTrainEpochs, gradientAccumulationSteps } = config;
+  const totalSteps =
+    maxTrainEpochs === null
+      ? maxTrainSteps
+      : Math.ceil(plan.batchesForEpochs(maxTrainEpochs) / gradientAccumulationSteps);
   return {
-    totalSteps:
-      maxTrainEpochs === null
-        ? maxTrainSteps
-        : Math.ceil(batches(maxTrainEpochs) / gradientAccumulationSteps),
-    totalEpochs: maxTrainEpochs ?? Math.ceil((maxTrainSteps * samplesPerStep) / samplesPerEpoch),
-    batchesPerEpoch: batches(1),
+    totalSteps,
+    totalEpochs: maxTrainEpochs ?? plan.epochOf(totalSteps * gradientAccumulationSteps - 1) + 1,
+    batchesPerEpoch: plan.batchesForEpochs(1),
   };
 }

@@ -2,10 +2,12 @@
 
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
+import { EpochPlan } from "../data/index.js";
 import { branchNames } from "../denoiser/factors.js";
 import { readError } from "../io/index.js";
 import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
 import type { TrainConfig } from "./config.js";
+import { LossScaler, type LossScaleState } from "./loss-scaler.js";
 import { LossAverages, type LossAveragesState } from "./metrics-averages.js";
 import type { PreparedRun, SettledChoices } from "./prepare.js";
 import { type RunLength, runLength } from "./run-length.js";
@@ -17,6 +19,8 @@ import type { TrainedModule } from "./step.js";
 export interface RunProgress {
   step: number;
   averages: LossAverages;
+  /** Null: the run computes in float32. */
+  readonly lossScaler: LossScaler | null;
   /** The validation after `step` was interrupted, and is made up for when the run goes on. */
   validationDue: boolean;
   /** Likewise the pictures after `step`. */
@@ -28,12 +32,13 @@ export interface RunProgress {
 /** What is in `progress` of the state file. */
 interface SavedProgress {
   averages: LossAveragesState;
+  lossScale: LossScaleState | null;
   validationDue: boolean;
-  /** Not in states of dylora before it drew pictures. */
-  samplesDue?: boolean;
+  samplesDue: boolean;
   startedAt: string;
   sessionId: number;
-  samplesPerEpoch: number;
+  /** Samples of each bucket in one epoch; one number without buckets. */
+  bucketSamples: readonly number[];
   settled: SettledChoices;
 }
 
@@ -44,7 +49,8 @@ export function settledChoices(state: TrainState): SettledChoices {
 
 /** How long the run that a state belongs to is now, before its images are counted again. */
 export function savedRunLength(state: TrainState, config: TrainConfig): RunLength {
-  return runLength(config, savedProgress(state).samplesPerEpoch);
+  const { bucketSamples } = savedProgress(state);
+  return runLength(config, new EpochPlan(bucketSamples, config.trainBatchSize));
 }
 
 function savedProgress(state: TrainState): SavedProgress {
@@ -87,15 +93,16 @@ export async function saveRunState(
   progress: RunProgress,
   identities: Readonly<Record<string, string>>,
 ): Promise<{ sizeBytes: number }> {
-  const { averages, validationDue, samplesDue, startedAt, sessionId } = progress;
+  const { averages, lossScaler, validationDue, samplesDue, startedAt, sessionId } = progress;
   const saved: SavedProgress = {
     averages: averages.state,
+    lossScale: lossScaler?.state ?? null,
     validationDue,
     samplesDue,
     startedAt: startedAt.toISOString(),
     sessionId,
-    samplesPerEpoch: run.batches.sampler.epochLength,
-    settled: { sizes: run.sizes, device: run.device, mode: run.mode },
+    bucketSamples: run.batches.sampler.plan.bucketSamples,
+    settled: { sizes: run.sizes, device: run.device, modes: run.modes },
   };
   const config: TrainConfig = { ...run.config, seed: run.seed };
   return writeTrainState(
@@ -134,10 +141,11 @@ export function restoreRunState(
     restoreFactor(state.tensors, names.down, factors.down, down);
     restoreFactor(state.tensors, names.up, factors.up, up);
   }
-  const { averages, validationDue, samplesDue = false, startedAt, sessionId } = savedProgress(state);
+  const { averages, lossScale, validationDue, samplesDue, startedAt, sessionId } = savedProgress(state);
   return {
     step: state.step,
     averages: new LossAverages(averages),
+    lossScaler: run.computeType === "float16" ? new LossScaler(lossScale ?? undefined) : null,
     validationDue,
     samplesDue,
     startedAt: new Date(startedAt),

@@ -3,6 +3,7 @@
 import { stat } from "node:fs/promises";
 import type { TrainBatch } from "../denoiser/denoiser.js";
 import { DyloraError, internalError } from "../errors.js";
+import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
 import { learningRatesOf, lrScheduleOptions } from "./config.js";
@@ -28,7 +29,7 @@ export interface RunContext {
   readonly log: MetricsLog;
   /** Null for a new run. */
   readonly resumedFromStep: number | null;
-  readonly estimatedPeakBytes: number;
+  readonly memory: RunEstimate;
 }
 
 /**
@@ -75,6 +76,7 @@ class StepLoop {
       optimizer,
       seed,
       maxGradNorm: config.maxGradNorm,
+      lossScaler: progress.lossScaler,
       onFinite: () => this.#lastGood.remember(progress),
     });
     this.#lastGood = new LastGood(modules);
@@ -86,7 +88,7 @@ class StepLoop {
     const { config, totalSteps, batches } = this.#run;
     const progress = this.#progress;
     if (progress.step < totalSteps) await this.#warmUp();
-    const started = startEvent(this.#run, this.#context.resumedFromStep, this.#context.estimatedPeakBytes);
+    const started = startEvent(this.#run, this.#context.resumedFromStep, this.#context.memory);
     this.#context.log.append(startRecord(started, progress.step, config));
     this.#hooks.onEvent(started);
     this.#timer.start();
@@ -134,7 +136,8 @@ class StepLoop {
       await conditioning.releaseTextEncoder();
     }
     this.#hooks.onEvent({ type: "preparing", task: "preparing the training step", done: 0, total: null });
-    const [first] = this.#run.batches.sampler.batchAt(0);
+    const { step } = this.#progress;
+    const [first] = this.#run.batches.sampler.batchAt(step * config.gradientAccumulationSteps);
     const { height, width } = await conditioning.moments(first!.item, first!.flip);
     const text = await conditioning.text([first!.caption]);
     const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
@@ -185,17 +188,16 @@ class StepLoop {
 
   #epochsCompleted(steps: number): number {
     const { batches, config } = this.#run;
-    return batches.sampler.epochsCompleted(steps * config.gradientAccumulationSteps);
+    return batches.sampler.plan.epochsCompleted(steps * config.gradientAccumulationSteps);
   }
 
   #report(result: StepResult, rates: LearningRates): void {
-    const { step, averages } = this.#progress;
-    const facts = stepFacts(this.#run, step, result, rates, averages.overall.value!);
+    const facts = stepFacts(this.#run, this.#progress, result, rates);
     this.#context.log.append(stepRecord(facts, result, this.#timer.lastSeconds));
     this.#hooks.onEvent(
       stepEvent(facts, result, this.#run.totalSteps, {
         secondsPerStep: this.#timer.smoothedSeconds,
-        etaSeconds: this.#timer.etaSeconds(step),
+        etaSeconds: this.#timer.etaSeconds(facts.step),
       }),
     );
   }
@@ -297,7 +299,7 @@ class StepLoop {
       lossEma: averages.overall.value ?? Number.NaN,
       seconds: this.#timer.totalSeconds,
       peakRssBytes: peakRssBytes(),
-      estimatedPeakBytes: this.#context.estimatedPeakBytes,
+      estimatedPeakBytes: this.#context.memory.totalBytes,
       files: [...this.#saver.files, { kind: "metrics", path: this.#context.log.path, sizeBytes: size }],
     });
     return { status: "completed", step, totalSteps, weightsPath: weights, stateDir: state, config };

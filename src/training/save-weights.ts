@@ -3,12 +3,12 @@
 import { basename } from "node:path";
 import { type AdapterModuleSource, buildTrainingMetadata, writeAdapter } from "../adapter/index.js";
 import type { Dataset } from "../data/index.js";
-import { epochLength } from "../data/index.js";
+import { bucketsOf, epochLength, meanAspectError } from "../data/index.js";
 import type { BranchFactors } from "../denoiser/factors.js";
 import { type NetworkArgs, networkArgsRecord } from "../dylora/index.js";
 import { type Checkpoint, sdModelHash, sha256OfFile } from "../models/checkpoint/index.js";
 import { dyloraVersion } from "../version.js";
-import type { TrainConfig } from "./config.js";
+import { bucketRulesOf, type TrainConfig } from "./config.js";
 import type { NetworkSizes } from "./network.js";
 import type { Optimizer } from "./optimizer/index.js";
 
@@ -124,6 +124,7 @@ async function trainingMetadata(
       lrWarmupSteps: config.lrWarmupSteps,
       maxGradNorm: config.maxGradNorm,
       gradientAccumulationSteps: config.gradientAccumulationSteps,
+      mixedPrecision: config.mixedPrecision,
     },
     base: {
       version: checkpoint.baseModelVersion,
@@ -145,6 +146,7 @@ async function trainingMetadata(
       shuffleCaption: config.shuffleCaption,
       captionDropoutRate: config.captionDropoutRate,
       flipAug: config.flipAug,
+      buckets: bucketFacts(config, data.train),
       validationSplit: config.validationSplit,
       validationSeed: config.validationSeed,
     },
@@ -165,6 +167,22 @@ async function trainingMetadata(
       texts: modelSpecTexts(config),
     },
   });
+}
+
+function bucketFacts(config: TrainConfig, { items }: Dataset) {
+  const rules = bucketRulesOf(config);
+  if (rules === null) return null;
+  return {
+    min: rules.minSide,
+    max: rules.maxSide,
+    steps: rules.steps,
+    noUpscale: rules.noUpscale,
+    sizes: bucketsOf(items).map(({ width, height, sampleCount }) => ({
+      resolution: [width, height] as const,
+      count: sampleCount,
+    })),
+    meanAspectError: meanAspectError(items),
+  };
 }
 
 function modelSpecTexts(config: TrainConfig): Record<string, string> {

@@ -5,9 +5,10 @@ import { tempFolder } from "../../test/helpers/temp-folder.js";
 import { metadataOf, pictureFolder, SLOW_MS, tinyConfig } from "../../test/helpers/tiny-run.js";
 import type { TrainConfig } from "./config.js";
 import type { TrainEvent } from "./events.js";
+import { LossScaler } from "./loss-scaler.js";
 import { LossAverages } from "./metrics-averages.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
-import type { RunProgress } from "./run-state.js";
+import { type RunProgress, restoreRunState } from "./run-state.js";
 import { Saver } from "./saver.js";
 import { readTrainState } from "./state.js";
 
@@ -30,6 +31,7 @@ beforeEach(async () => {
   progress = {
     step: 0,
     averages: new LossAverages(),
+    lossScaler: null,
     validationDue: false,
     samplesDue: false,
     startedAt: new Date(0),
@@ -64,6 +66,17 @@ const stepsIn = async (ending: string) =>
     .sort((a, b) => a - b);
 
 describe("Saver", () => {
+  test("a state holds the loss scale, and a run that goes on has it again", async () => {
+    const state = { scale: 512, goodSteps: 3, skippedSteps: 7 };
+    progress = { ...progress, step: 4, lossScaler: new LossScaler(state) };
+    const { state: path } = await saver({ saveState: true }).save({ kind: "step", step: 4 });
+    const saved = await readTrainState(path!);
+    const identities = { "U-Net": "abc" };
+    const half = restoreRunState({ ...run, computeType: "float16" }, saved, identities);
+    expect(half.lossScaler?.state).toEqual(state);
+    expect(restoreRunState(run, saved, identities).lossScaler).toBeNull();
+  });
+
   test("saves the file, and a state where that is asked for", async () => {
     const plain = await saver().save({ kind: "last" });
     expect(plain).toEqual({ weights: join(folder, "cat.safetensors"), state: null });

@@ -52,7 +52,7 @@ export class Saver {
     const { step } = this.#progress;
     const path = weightsPath(this.#config.outputDir, this.#config.outputName, point);
     const { batches, network } = this.#run;
-    const epoch = batches.sampler.epochsCompleted(step * this.#config.gradientAccumulationSteps);
+    const epoch = batches.sampler.plan.epochsCompleted(step * this.#config.gradientAccumulationSteps);
     const { sizeBytes } = await saveWeights(path, network, this.#context(), this.#hashes, { step, epoch });
     this.#saved("weights", path, sizeBytes);
     if (point.kind === "step") this.#stepWeights.push({ path, step });

@@ -22,7 +22,6 @@ const NO_TORCH = "there is no PyTorch underneath.";
 const MASTER_FLOAT32 =
   "Weights of the base model are read as they are and computed in float32: leave it out.";
 const NO_UPLOAD = "dylora sends nothing anywhere: upload the finished file yourself.";
-const BUCKETS_OFF = "there are no aspect-ratio buckets; images are scaled to cover --resolution and cropped.";
 const MSE_ONLY = "The loss is the mean squared error (l2): leave it out.";
 const DATASET_FILE = "Name the parent folder of <repeats>_<class> folders with --train_data_dir instead.";
 
@@ -90,14 +89,6 @@ export const SD_SCRIPTS_OPTIONS: ForeignOptions = {
   debug_dataset: refused("nothing", "The start of every run lists what was found in the data folder."),
   reg_data_dir: refused("value", "Regularisation images are not built: leave it out."),
   prior_loss_weight: ignored("value", "there are no regularisation images it could weigh.", [1]),
-  enable_bucket: refused(
-    "nothing",
-    "Images of all shapes are scaled to cover --resolution and cropped at the centre: leave it out, or crop them yourself.",
-  ),
-  min_bucket_reso: ignored("value", BUCKETS_OFF, [256]),
-  max_bucket_reso: ignored("value", BUCKETS_OFF, [1024]),
-  bucket_reso_steps: ignored("value", BUCKETS_OFF, [64]),
-  bucket_no_upscale: ignored("nothing", BUCKETS_OFF),
   resize_interpolation: ignored("value", "images are resized by sharp (Lanczos)."),
   random_crop: refused("nothing", "Images are cropped at the centre: leave it out."),
   color_aug: refused("nothing", "Colours are not changed: leave it out."),

@@ -1,19 +1,23 @@
 /** What a run tells about its start and its steps. */
 
+import { bucketsOf } from "../data/index.js";
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
+import { modeOf } from "../runtime/execution-mode.js";
+import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
 import type { MetricsRecord, MetricsValue } from "./metrics-log.js";
 import { parameterCount } from "./network.js";
 import type { PreparedRun } from "./prepare.js";
+import type { RunProgress } from "./run-state.js";
 import type { LearningRates, StepResult } from "./step.js";
 
 /** @param resumedFromStep - null for a new run */
 export function startEvent(
   run: PreparedRun,
   resumedFromStep: number | null,
-  estimatedPeakBytes: number,
+  memory: RunEstimate,
 ): StartEvent {
   const { config, checkpoint, plan, sizes, network, device, data, batches } = run;
   const trainable = parameterCount(network);
@@ -27,8 +31,8 @@ export function startEvent(
     type: "start",
     device,
     provider: EXECUTION_PROVIDER[device],
-    dtype: "float32",
-    executionMode: run.mode,
+    dtype: run.computeType,
+    executionMode: run.modes.mode,
     baseModel: {
       path: checkpoint.path,
       version: checkpoint.baseModelVersion,
@@ -48,16 +52,21 @@ export function startEvent(
     },
     data: {
       imageCount: data.train.items.length,
-      samplesPerEpoch: batches.sampler.epochLength,
+      samplesPerEpoch: batches.sampler.plan.samplesPerEpoch,
       validationImageCount: data.validation.items.length,
       ...config.resolution,
+      buckets: bucketsOf(data.train.items).map((bucket) => ({
+        ...bucket,
+        executionMode: modeOf(run.modes, bucket),
+      })),
     },
     batchSize: config.trainBatchSize,
     gradientAccumulationSteps: config.gradientAccumulationSteps,
     totalSteps: run.totalSteps,
     totalEpochs: run.totalEpochs,
     seed: run.seed,
-    estimatedPeakBytes,
+    estimatedPeakBytes: memory.totalBytes,
+    sharedWeightBytes: memory.sharedBytes,
     outputDir: config.outputDir,
     resumedFromStep,
   };
@@ -87,36 +96,39 @@ function elements(weights: ReadonlyMap<string, { shape: readonly number[] }>): n
 /** What the log and the event of a step have in common. */
 type StepFacts = Pick<
   StepEvent,
-  "step" | "epoch" | "loss" | "lossEma" | "learningRates" | "gradNorm" | "rssBytes"
+  "step" | "epoch" | "loss" | "lossEma" | "learningRates" | "gradNorm" | "lossScaling" | "rssBytes"
 >;
 
-/** @param lossEma - the step's own loss included */
+/** @param progress - after the step */
 export function stepFacts(
   { batches, config }: Pick<PreparedRun, "batches" | "config">,
-  step: number,
-  { loss, gradNorm }: StepResult,
+  { step, averages, lossScaler }: Pick<RunProgress, "step" | "averages" | "lossScaler">,
+  { loss, gradNorm, lossScale, skipped }: StepResult,
   rates: LearningRates,
-  lossEma: number,
 ): StepFacts {
   const trained = learningRatesOf(config);
-  const lastPosition = step * config.gradientAccumulationSteps * config.trainBatchSize - 1;
+  const lastBatch = step * config.gradientAccumulationSteps - 1;
   return {
     step,
-    epoch: Math.floor(lastPosition / batches.sampler.epochLength) + 1,
+    epoch: batches.sampler.plan.epochOf(lastBatch) + 1,
     loss,
-    lossEma,
+    lossEma: averages.overall.value!,
     learningRates: {
       ...(trained.unet !== null && { unet: rates.unet }),
       ...(trained.textEncoder !== null && { textEncoder: rates.text_encoder }),
     },
     gradNorm,
+    ...(lossScaler !== null &&
+      lossScale !== null && {
+        lossScaling: { scale: lossScale, skipped, skippedSteps: lossScaler.state.skippedSteps },
+      }),
     rssBytes: process.memoryUsage.rss(),
   };
 }
 
 /** The line of a step in `metrics.jsonl`. */
 export function stepRecord(facts: StepFacts, { draws }: StepResult, secondsPerStep: number): MetricsRecord {
-  const { step, epoch, loss, lossEma, learningRates, gradNorm, rssBytes } = facts;
+  const { step, epoch, loss, lossEma, learningRates, gradNorm, lossScaling, rssBytes } = facts;
   return {
     step,
     epoch,
@@ -125,6 +137,7 @@ export function stepRecord(facts: StepFacts, { draws }: StepResult, secondsPerSt
     draws: Object.fromEntries(draws.map((draw, index) => [index, { ...draw }])),
     learningRates: { ...learningRates },
     gradNorm,
+    ...(lossScaling !== undefined && { lossScaling: { ...lossScaling } }),
     secondsPerStep,
     rssBytes,
   };

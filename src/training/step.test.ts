@@ -4,6 +4,7 @@ import { SLOW_MS } from "../../test/helpers/tiny-run.js";
 import type { TrainBatch } from "../denoiser/denoiser.js";
 import type { BranchFactors } from "../denoiser/factors.js";
 import { createRankPlan, type RankPlanOptions } from "../dylora/index.js";
+import { LossScaler } from "./loss-scaler.js";
 import { freshModule } from "./network.js";
 import { createFactorState, type Optimizer, touchedRuns } from "./optimizer/index.js";
 import { activate, Stepper, type StepperOptions, type TrainedModule } from "./step.js";
@@ -39,7 +40,9 @@ beforeAll(async () => {
 
 afterAll(() => tiny.denoiser.release());
 
-beforeEach(() => {
+beforeEach(() => resetNetwork());
+
+function resetNetwork(): void {
   network = tiny.targets.map((target) => {
     const factors = freshModule(target, MAX_RANK, 2, 5);
     return { ...factors, up: factors.up.map((_, index) => Math.sin(index) / 10) };
@@ -49,7 +52,7 @@ beforeEach(() => {
     down: createFactorState(descent, MAX_RANK, factors.down.length / MAX_RANK),
     up: createFactorState(descent, MAX_RANK, factors.up.length / MAX_RANK),
   }));
-});
+}
 
 const stepper = (plan: Partial<RankPlanOptions> = {}, options: Partial<StepperOptions> = {}) =>
   new Stepper({
@@ -210,6 +213,46 @@ describe("Stepper", () => {
     expect(copyOf(network)).toEqual(before);
     expect(finite).toBe(0);
     expect(modules.every(({ down }) => down.steps.every((count) => count === 0))).toBe(true);
+  });
+
+  test("a power of two as loss scale changes no digit of the step", async () => {
+    await stepper({}, { maxGradNorm: 1e-3 }).step(0, stream(batches(2)), RATES);
+    const plain = copyOf(network);
+    resetNetwork();
+    const lossScaler = new LossScaler();
+    const target = stepper({}, { maxGradNorm: 1e-3, lossScaler });
+    const { lossScale, skipped } = await target.step(0, stream(batches(2)), RATES);
+    expect(copyOf(network)).toEqual(plain);
+    expect({ lossScale, skipped }).toEqual({ lossScale: 65536, skipped: false });
+    expect(lossScaler.state).toEqual({ scale: 65536, goodSteps: 1, skippedSteps: 0 });
+  });
+
+  test("a step whose scaled gradients overflow is skipped, with half the scale for the next one", async () => {
+    const before = copyOf(network);
+    let finite = 0;
+    // Beyond float32, in which this denoiser computes.
+    const lossScaler = new LossScaler({ scale: 2 ** 200, goodSteps: 7, skippedSteps: 1 });
+    const target = stepper({ ranks: [4] }, { lossScaler, onFinite: () => finite++ });
+    const { loss, gradNorm, lossScale, skipped } = await target.step(0, stream(batches(1)), RATES);
+    expect({ lossScale, skipped }).toEqual({ lossScale: 2 ** 200, skipped: true });
+    expect(Number.isFinite(gradNorm)).toBe(false);
+    expect(loss).toBeGreaterThan(0);
+    expect(lossScaler.state).toEqual({ scale: 2 ** 199, goodSteps: 0, skippedSteps: 2 });
+    expect(copyOf(network)).toEqual(before);
+    expect(finite).toBe(0);
+    expect(modules.every(({ down }) => down.steps.every((count) => count === 0))).toBe(true);
+  });
+
+  test("gradients that overflow at the smallest loss scale end the run", async () => {
+    const [batch] = batches(1);
+    // The loss is 1e36, a gradient 1e18 times the weight.
+    const far = batch!.target.map((value) => value * 1e18);
+    const heavy = { ...batch!, target: far, lossWeight: Float32Array.of(3e38) };
+    const lossScaler = new LossScaler({ scale: 1, goodSteps: 0, skippedSteps: 16 });
+    await expect(stepper({}, { lossScaler }).step(0, stream([heavy]), RATES)).rejects.toMatchObject({
+      code: "E_DIVERGED",
+      message: expect.stringContaining("the norm of the gradients is"),
+    });
   });
 
   test("onFinite is called once a step, with the factors of before", async () => {

@@ -5,6 +5,7 @@ import { type ActiveModule, type BranchFactors, downWidth, upWidth } from "../de
 import { activeScale, drawRank, moduleRank, type RankPlan, updatedComponents } from "../dylora/index.js";
 import { DyloraError } from "../errors.js";
 import { randomStream } from "../random/stream.js";
+import type { LossScaler } from "./loss-scaler.js";
 import { clipScale, type FactorState, GradientAccumulator, type Optimizer } from "./optimizer/index.js";
 
 /** A module's factors with the optimizer's state for them. */
@@ -22,6 +23,8 @@ export interface StepperOptions {
   seed: number;
   /** `--max_grad_norm`; 0: no clipping. */
   maxGradNorm: number;
+  /** Scales the loss so that gradients fit into float16. Default: none, the denoiser computes in float32. */
+  lossScaler?: LossScaler | null;
   /** Called when loss and gradients of a step are known to be finite, before the factors change. */
   onFinite?: () => void;
 }
@@ -31,8 +34,12 @@ export interface StepResult {
   readonly loss: number;
   /** Loss and rank of every micro-step. With a draw per module the rank is the mean over the modules, rounded. */
   readonly draws: readonly { readonly rank: number; readonly loss: number }[];
-  /** Norm of all gradients together before clipping. */
+  /** Norm of all gradients together before clipping; not finite where the step was skipped. */
   readonly gradNorm: number;
+  /** What the loss was multiplied with in this step; null without loss scaling. */
+  readonly lossScale: number | null;
+  /** A gradient overflowed float16: factors and optimizer are as they were before, and the loss scale is half of it. */
+  readonly skipped: boolean;
 }
 
 export type LearningRates = Readonly<Record<"unet" | "text_encoder", number>>;
@@ -52,20 +59,22 @@ export class Stepper {
    * Takes the optimizer step number `step` (from 0).
    *
    * @param batches - one per micro-step
-   * @throws {DyloraError} `E_DIVERGED` when a loss or gradient is not finite; the factors are then as they were before
+   * @throws {DyloraError} `E_DIVERGED` when a loss or gradient is not finite (with loss scaling: a gradient at the smallest
+   * scale); the factors are then as they were before
    */
   async step(
     step: number,
     batches: AsyncIterable<TrainBatch>,
     learningRates: LearningRates,
   ): Promise<StepResult> {
-    const { denoiser, modules, maxGradNorm, onFinite } = this.#options;
+    const { denoiser, modules, maxGradNorm, lossScaler = null, onFinite } = this.#options;
+    const lossScale = lossScaler?.scale ?? null;
     this.#accumulator.reset();
     const draws: { rank: number; loss: number }[] = [];
     for await (const batch of batches) {
       const { shared, ranks } = this.#drawRanks(step, draws.length);
       const active = modules.map(({ factors }, index) => activate(factors, ranks[index]!.rank));
-      const { loss, gradients } = await denoiser.gradients(batch, active);
+      const { loss, gradients } = await denoiser.gradients(scaled(batch, lossScale), active);
       const weighted = loss.reduce((total, value, sample) => total + value * batch.lossWeight[sample]!, 0);
       if (!Number.isFinite(weighted)) throw diverged(step, `the loss is ${weighted}`);
       for (const [index, { factors }] of modules.entries()) {
@@ -81,11 +90,18 @@ export class Stepper {
       draws.push({ rank: shared ?? meanRank(active), loss: weighted });
     }
 
-    const gradNorm = this.#accumulator.norm(1 / draws.length);
-    if (!Number.isFinite(gradNorm)) throw diverged(step, `the norm of the gradients is ${gradNorm}`);
-    onFinite?.();
-    this.#update(clipScale(gradNorm, maxGradNorm) / draws.length, learningRates);
-    return { loss: draws.reduce((total, { loss }) => total + loss, 0) / draws.length, draws, gradNorm };
+    const gradientScale = 1 / (draws.length * (lossScale ?? 1));
+    const gradNorm = this.#accumulator.norm(gradientScale);
+    const loss = draws.reduce((total, draw) => total + draw.loss, 0) / draws.length;
+    const skipped = !Number.isFinite(gradNorm);
+    if (skipped) {
+      if (!lossScaler?.skipped()) throw diverged(step, `the norm of the gradients is ${gradNorm}`);
+    } else {
+      lossScaler?.taken();
+      onFinite?.();
+      this.#update(clipScale(gradNorm, maxGradNorm) * gradientScale, learningRates);
+    }
+    return { loss, draws, gradNorm, lossScale, skipped };
   }
 
   #update(gradientScale: number, learningRates: LearningRates): void {
@@ -120,6 +136,12 @@ export class Stepper {
 /** A module at a rank, at the strength of the paper's rule. */
 export function activate(factors: BranchFactors, rank: number): ActiveModule {
   return { factors, rank, scale: rank === 0 ? 0 : activeScale(factors.alpha, rank) };
+}
+
+/** The batch whose gradients are `lossScale` times as large. */
+function scaled(batch: TrainBatch, lossScale: number | null): TrainBatch {
+  if (lossScale === null) return batch;
+  return { ...batch, lossWeight: batch.lossWeight.map((weight) => weight * lossScale) };
 }
 
 function meanRank(active: readonly ActiveModule[]): number {

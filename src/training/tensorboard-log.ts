@@ -69,7 +69,7 @@ function scalarsOf(event: TrainEvent): Record<string, number> | null {
     };
   }
   if (event.type !== "step") return null;
-  const { loss, lossEma, ranks, gradNorm, learningRates } = event;
+  const { loss, lossEma, ranks, gradNorm, learningRates, lossScaling } = event;
   return {
     "loss/current": loss,
     // sd-scripts' tag, but smoothed exponentially; its average is over a moving epoch.
@@ -77,6 +77,10 @@ function scalarsOf(event: TrainEvent): Record<string, number> | null {
     // With gradient accumulation a step may have drawn several ranks, and its loss belongs to none of them.
     ...(ranks.length === 1 && { [`loss/rank_${ranks[0]}`]: loss }),
     "norm/avg_grad_norm": gradNorm,
+    ...(lossScaling !== undefined && {
+      "loss_scale/scale": lossScaling.scale,
+      "loss_scale/skipped_steps": lossScaling.skippedSteps,
+    }),
     ...(learningRates.unet !== undefined && { "lr/unet": learningRates.unet }),
     ...(learningRates.textEncoder !== undefined && { "lr/textencoder": learningRates.textEncoder }),
   };

@@ -2,13 +2,15 @@
 
 import { randomInt } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { freemem } from "node:os";
 import { DyloraError } from "../errors.js";
 import { writeError } from "../io/index.js";
+import { freeMemoryBytes } from "../runtime/free-memory.js";
+import type { RunEstimate } from "../runtime/memory-estimate.js";
 import type { TrainConfig, TrainOverrides } from "./config.js";
 import { resumeTrainConfig } from "./config.js";
 import { estimateRun } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
+import { LossScaler } from "./loss-scaler.js";
 import { LossAverages } from "./metrics-averages.js";
 import { MetricsLog } from "./metrics-log.js";
 import { type PreparedRun, prepareRun } from "./prepare.js";
@@ -41,6 +43,7 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
   const progress: RunProgress = {
     step: 0,
     averages: new LossAverages(),
+    lossScaler: run.computeType === "float16" ? new LossScaler() : null,
     validationDue: false,
     samplesDue: config.sampleAtFirst,
     startedAt: new Date(),
@@ -48,7 +51,7 @@ export async function train(config: TrainConfig, hooks: TrainHooks): Promise<Tra
   };
   const log = await MetricsLog.create(metricsPath(config.outputDir), progress.sessionId);
   return runLogged(
-    { run, progress, identities, log, resumedFromStep: null, estimatedPeakBytes: estimate(run, hooks) },
+    { run, progress, identities, log, resumedFromStep: null, memory: estimate(run, hooks) },
     hooks,
   );
 }
@@ -77,7 +80,7 @@ export async function resume(
   const progress = restoreRunState(run, state, identities);
   const log = await MetricsLog.resume(metricsPath(config.outputDir), progress.step, progress.sessionId);
   return runLogged(
-    { run, progress, identities, log, resumedFromStep: state.step, estimatedPeakBytes: estimate(run, hooks) },
+    { run, progress, identities, log, resumedFromStep: state.step, memory: estimate(run, hooks) },
     hooks,
   );
 }
@@ -92,18 +95,28 @@ function beyondTheEnd(stateDir: string, step: number, totalSteps: number): Dylor
   );
 }
 
-/** @returns the run's expected peak memory, after a warning if that is more than there is */
-function estimate(run: PreparedRun, hooks: TrainHooks): number {
-  const { totalBytes } = estimateRun(run);
-  const freeBytes = freemem();
-  if (run.device === "cpu" && totalBytes > freeBytes) {
-    const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
+/** @returns the run's expected memory, after a warning if that is more than there is */
+function estimate(run: PreparedRun, hooks: TrainHooks): RunEstimate {
+  const memory = estimateRun(run);
+  const neededBytes = memory.totalBytes - memory.sharedBytes;
+  const freeBytes = freeMemoryBytes();
+  const { needed, kept } = memory.sessions;
+  const warn = (message: string) =>
     hooks.onEvent({
       type: "warning",
-      message: `the run needs about ${gigabytes(totalBytes)} GB and ${gigabytes(freeBytes)} GB are free: --execution_mode lean and --gradient_checkpointing need less`,
+      message: `${message}: --execution_mode lean and --gradient_checkpointing need less`,
     });
+  if (run.device !== "cpu") return memory;
+  if (neededBytes > freeBytes) {
+    const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
+    warn(`the run needs about ${gigabytes(neededBytes)} GB and ${gigabytes(freeBytes)} GB are free`);
+  } else if (kept < needed) {
+    warn(
+      `only ${kept} of ${needed} sessions (one for each size, to train and to validate) fit into memory side by side, ` +
+        "and the others are made anew when their turn comes",
+    );
   }
-  return totalBytes;
+  return memory;
 }
 
 async function runLogged(context: RunContext, hooks: TrainHooks): Promise<TrainResult> {

@@ -109,6 +109,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
       dataDir: "/data/held-out",
       width: 512,
       height: 512,
+      buckets: [],
       device: "cpu",
       provider: "CPUExecutionProvider",
       executionMode: "fast",

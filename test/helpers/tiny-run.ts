@@ -1,7 +1,8 @@
 /** The smallest training runs that are real ones: the bundled checkpoint, a few pictures, 16 x 16 pixels. */
-import { copyFile, mkdir, readdir } from "node:fs/promises";
+import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import sharp from "sharp";
 import { bench } from "../../src/evaluation/bench.js";
 import { type BenchConfigInput, createBenchConfig } from "../../src/evaluation/bench-config.js";
 import type { BenchHooks, BenchReport } from "../../src/evaluation/bench-types.js";
@@ -37,6 +38,39 @@ export async function pictureFolder(count: number, subset = "2_emoji", from = 0)
     for (const file of [name, name.replace(/png$/, "txt")]) {
       await copyFile(join(PICTURES, file), join(root, subset, file));
     }
+  }
+  return root;
+}
+
+/** Options that sort pictures into buckets of about 32 x 32 pixels: 16x48, 16x64, 32x32, 48x16 and 64x16. */
+export const TINY_BUCKETS = {
+  resolution: { width: 32, height: 32 },
+  enableBucket: true,
+  minBucketReso: 16,
+  maxBucketReso: 64,
+  bucketResoSteps: 16,
+} as const satisfies Partial<TrainConfig>;
+
+/**
+ * A data folder with noisy pictures of the given sizes.
+ *
+ * @param subset - the folder inside
+ */
+export async function shapedFolder(
+  sizes: readonly (readonly [width: number, height: number])[],
+  subset = "1_shape",
+): Promise<string> {
+  const root = await tempFolder();
+  await mkdir(join(root, subset));
+  for (const [index, [width, height]] of sizes.entries()) {
+    const pixels = Uint8Array.from(
+      { length: width * height * 3 },
+      (_, i) => ((i + index) * 2654435761) >>> 24,
+    );
+    await sharp(pixels, { raw: { width, height, channels: 3 } })
+      .png()
+      .toFile(join(root, subset, `${index}.png`));
+    await writeFile(join(root, subset, `${index}.txt`), `a shape, ${width > height ? "wide" : "tall"}`);
   }
   return root;
 }

@@ -16,7 +16,7 @@ export const doctorCommand = defineCommand({
     { comment: "for a bug report", command: "dylora doctor --json > doctor.json" },
     {
       comment: "try WebGPU on a machine without a GPU (SwiftShader)",
-      command: "VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json dylora doctor",
+      command: "VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json dylora doctor",
     },
   ],
   onInterrupt: "stopping",

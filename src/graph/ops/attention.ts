@@ -2,7 +2,7 @@
 
 import type { Graph } from "../graph.js";
 import type { Tensor } from "../tensor.js";
-import { add, mul, scale, sub } from "./elementwise.js";
+import { add, cast, mul, scale, sub, toFloat32Again } from "./elementwise.js";
 import { matmul } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./shape.js";
@@ -45,6 +45,9 @@ export function softmax(graph: Graph, x: Tensor): Tensor {
  * With O = P V: dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - rowsum(dO O)), dQ = dS K, dK = dSᵀ Q (Dao et al. 2022,
  * arXiv:2205.14135, appendix B).
  *
+ * Computed in float32 whatever the type of q, k and v, which the result has again: scores overflow float16 in Stable
+ * Diffusion 2.1, and sums over thousands of keys lose their small terms.
+ *
  * @param q - `[batch * L, heads * D]`
  * @param k - `[batch * S, heads * D]`
  * @param v - `[batch * S, heads * D]`
@@ -69,28 +72,40 @@ export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, shape: 
     "attention",
     [q, k, v],
     () => {
-      const scores = matmul(graph, scale(graph, rows(q, queries), factor), columns(k, keys));
-      return joinRows(matmul(graph, softmax(graph, masked(scores)), rows(v, keys)), queries);
+      const [q32, k32, v32] = [q, k, v].map((x) => cast(graph, x, "float32")) as [Tensor, Tensor, Tensor];
+      const scores = matmul(graph, scale(graph, rows(q32, queries), factor), columns(k32, keys));
+      const attended = matmul(graph, softmax(graph, masked(scores)), rows(v32, keys));
+      return cast(graph, joinRows(attended, queries), q.dtype);
     },
-    (dOutput, [wantQ, wantK, wantV]) => {
+    (dHalf, [wantQ, wantK, wantV]) => {
+      const [q32, k32, v32, o32] = [q, k, v, output].map((x) => toFloat32Again(graph, x)) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const dOutput = cast(graph, dHalf, "float32");
+      const back = (gradient: Tensor) => cast(graph, gradient, q.dtype);
       // The factor sits on k here and on q above: written alike, onnxruntime would merge the two and keep P.
       const p = softmax(
         graph,
-        masked(matmul(graph, rows(q, queries), scale(graph, columns(k, keys), factor))),
+        masked(matmul(graph, rows(q32, queries), scale(graph, columns(k32, keys), factor))),
       );
       // Products with Pᵀ and dSᵀ are taken as transposed products: only L x D matrices are ever transposed, not L x S.
-      const dV = wantV ? joinColumns(matmul(graph, columns(dOutput, queries), p), keys) : null;
+      const dV = wantV ? back(joinColumns(matmul(graph, columns(dOutput, queries), p), keys)) : null;
       if (!wantQ && !wantK) return [null, null, dV];
       const rowSums = transpose(
         graph,
-        sum(graph, byHead(graph, mul(graph, dOutput, output), shape), [-1]),
+        sum(graph, byHead(graph, mul(graph, dOutput, o32), shape), [-1]),
         [0, 2, 1, 3],
       );
-      const dP = matmul(graph, rows(dOutput, queries), columns(v, keys));
+      const dP = matmul(graph, rows(dOutput, queries), columns(v32, keys));
       const dS = mul(graph, p, sub(graph, dP, rowSums));
       return [
-        wantQ ? joinRows(scale(graph, matmul(graph, dS, rows(k, keys)), factor), queries) : null,
-        wantK ? joinColumns(scale(graph, matmul(graph, columns(q, queries), dS), factor), keys) : null,
+        wantQ ? back(joinRows(scale(graph, matmul(graph, dS, rows(k32, keys)), factor), queries)) : null,
+        wantK
+          ? back(joinColumns(scale(graph, matmul(graph, columns(q32, queries), dS), factor), keys))
+          : null,
         dV,
       ];
     },

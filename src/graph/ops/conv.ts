@@ -14,7 +14,9 @@
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
+import { sumInBlocks } from "../half-sums.js";
 import { type Dim, fixedShape, formatShape, type Tensor } from "../tensor.js";
+import { cast } from "./elementwise.js";
 import { sum } from "./reduce.js";
 import { reshape, reverse, slice, transpose } from "./shape.js";
 
@@ -32,7 +34,10 @@ export interface ConvOptions {
 type Pads = readonly [number, number, number, number];
 
 /**
- * Convolution of images.
+ * Convolution of images, in the type of `x`.
+ *
+ * `w` may have another type (a float32 LoRA factor between float16 activations): it is converted, and its gradient is
+ * computed in its own type.
  *
  * @param x - `[N, I, H, W]`
  * @param w - `[O, I, kh, kw]`; `O` may be symbolic
@@ -47,10 +52,10 @@ export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions 
   return graph.operation1(
     "conv2d",
     bias === undefined ? [x, w] : [x, w, bias],
-    () => convNode(graph, x, w, { stride, pads, dilation: 1, bias }),
+    () => convNode(graph, x, cast(graph, w, x.dtype), { stride, pads, dilation: 1, bias }),
     (dy, [wantX, wantW, wantBias]) => [
-      wantX ? convGradientX(graph, dy, x, w, { stride, pads, weightIsFolded }) : null,
-      wantW ? convGradientW(graph, dy, x, w, stride, pads) : null,
+      wantX ? convGradientX(graph, dy, x, cast(graph, w, dy.dtype), { stride, pads, weightIsFolded }) : null,
+      wantW ? convGradientW(graph, cast(graph, dy, w.dtype), cast(graph, x, w.dtype), w, stride, pads) : null,
       wantBias ? reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape) : null,
     ],
   );
@@ -75,17 +80,24 @@ function convNode(graph: Graph, x: Tensor, w: Tensor, options: ConvNodeOptions):
     outLength(height, kh, pads[0] + pads[2]),
     outLength(width, kw, pads[1] + pads[3]),
   ];
-  return graph.node1({
-    op: "Conv",
-    inputs: bias === undefined ? [x, w] : [x, w, bias],
-    attributes: {
-      kernel_shape: [kh, kw],
-      strides: [stride, stride],
-      pads: [...pads],
-      dilations: [dilation, dilation],
+  return sumInBlocks(
+    graph,
+    { type: x.dtype, length: x.shape[1]!, terms: kh * kw, addend: bias },
+    (cut, addend) => {
+      const operands = [cut(x, 1), cut(w, 1)];
+      return graph.node1({
+        op: "Conv",
+        inputs: addend === undefined ? operands : [...operands, addend],
+        attributes: {
+          kernel_shape: [kh, kw],
+          strides: [stride, stride],
+          pads: [...pads],
+          dilations: [dilation, dilation],
+        },
+        outputs: [{ shape, dtype: x.dtype }],
+      });
     },
-    outputs: [{ shape, dtype: x.dtype }],
-  });
+  );
 }
 
 function convGradientX(
@@ -113,20 +125,25 @@ function convGradientX(
   // Rows that no tap reached at the far edge: the division in the output length rounded them away.
   const missing = (length: number, out: number, kernel: number, padding: number) =>
     length + padding - ((out - 1) * stride + kernel);
-  return graph.node1({
-    op: "ConvTranspose",
-    inputs: [dy, w],
-    attributes: {
-      kernel_shape: [kh, kw],
-      strides: [stride, stride],
-      pads: [...pads],
-      output_padding: [
-        missing(height, outHeight, kh, top + bottom),
-        missing(width, outWidth, kw, left + right),
-      ],
-    },
-    outputs: [{ shape: x.shape, dtype: dy.dtype }],
-  });
+  return sumInBlocks(
+    graph,
+    { type: dy.dtype, length: dy.shape[1]!, terms: kh * kw, addend: undefined },
+    (cut) =>
+      graph.node1({
+        op: "ConvTranspose",
+        inputs: [cut(dy, 1), cut(w, 0)],
+        attributes: {
+          kernel_shape: [kh, kw],
+          strides: [stride, stride],
+          pads: [...pads],
+          output_padding: [
+            missing(height, outHeight, kh, top + bottom),
+            missing(width, outWidth, kw, left + right),
+          ],
+        },
+        outputs: [{ shape: x.shape, dtype: dy.dtype }],
+      }),
+  );
 }
 
 function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {

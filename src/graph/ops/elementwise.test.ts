@@ -13,7 +13,7 @@ import type { Graph } from "../graph.js";
 import type { Tensor } from "../tensor.js";
 import * as elementwise from "./elementwise.js";
 
-const { add, cast, div, erf, exp, mul, neg, scalar, scale, sigmoid, sqrt, sub } = elementwise;
+const { add, cast, div, erf, exp, mul, neg, scalar, scale, sigmoid, sqrt, sub, toFloat32Again } = elementwise;
 
 const shapes = fc.array(fc.integer({ min: 1, max: 4 }), { maxLength: 4 });
 
@@ -137,4 +137,9 @@ describeOperators(elementwise, {
       reference: ({ x }) => map((value) => 2 * value, x!),
     }));
   },
+  toFloat32Again: () =>
+    testUnary(
+      (graph, x) => neg(graph, toFloat32Again(graph, x)),
+      (x) => -x,
+    ),
 });

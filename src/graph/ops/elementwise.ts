@@ -3,6 +3,7 @@
 import type { Graph } from "../graph.js";
 import { broadcastShapes, type ElementType, type Tensor } from "../tensor.js";
 import { sumToShape } from "./reduce.js";
+import { reshape } from "./shape.js";
 
 function binary(graph: Graph, op: string, a: Tensor, b: Tensor): Tensor {
   return graph.node1({
@@ -155,6 +156,16 @@ export function cast(graph: Graph, x: Tensor, dtype: ElementType): Tensor {
       }),
     (dy) => [cast(graph, dy, x.dtype)],
   );
+}
+
+/**
+ * `x` in float32, in a backward pass. Converted by the same node as in the forward pass, the two would be merged by
+ * onnxruntime (common-subexpression elimination) and the float32 copy kept in between.
+ */
+export function toFloat32Again(graph: Graph, x: Tensor): Tensor {
+  if (x.dtype === "float32") return x;
+  const behind = reshape(graph, x, [1, ...x.shape]);
+  return reshape(graph, cast(graph, behind, "float32"), x.shape);
 }
 
 /** Element type numbers of onnx.proto, `TensorProto.DataType`. */

@@ -2,7 +2,9 @@
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
+import { sumInBlocks } from "../half-sums.js";
 import { broadcastShapes, formatShape, type Tensor } from "../tensor.js";
+import { cast } from "./elementwise.js";
 import { sumToShape } from "./reduce.js";
 import { transpose } from "./shape.js";
 
@@ -14,7 +16,10 @@ export interface GemmOptions {
 }
 
 /**
- * `op(a) op(b) + c` for matrices, `op` an optional transposition.
+ * `op(a) op(b) + c` for matrices, `op` an optional transposition, in the type of `a`.
+ *
+ * `b` may have another type (a float32 LoRA factor between float16 activations): it is converted, and its gradient is
+ * computed in its own type.
  *
  * @param a - `[M, K]`, or `[K, M]` with `transA`
  * @param b - `[K, N]`, or `[N, K]` with `transB`
@@ -32,16 +37,21 @@ export function gemm(graph: Graph, a: Tensor, b: Tensor, options: GemmOptions = 
   return graph.operation1(
     "gemm",
     c === undefined ? [a, b] : [a, b, c],
-    () =>
-      graph.node1({
-        op: "Gemm",
-        inputs: c === undefined ? [a, b] : [a, b, c],
-        attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0 },
-        outputs: [{ shape: [m!, n!], dtype: a.dtype }],
-      }),
+    () => {
+      const converted = cast(graph, b, a.dtype);
+      return sumInBlocks(graph, { type: a.dtype, length: k!, terms: 1, addend: c }, (cut, addend) => {
+        const operands = [cut(a, transA ? 0 : 1), cut(converted, transB ? 1 : 0)];
+        return graph.node1({
+          op: "Gemm",
+          inputs: addend === undefined ? operands : [...operands, addend],
+          attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0 },
+          outputs: [{ shape: [m!, n!], dtype: a.dtype }],
+        });
+      });
+    },
     (dy, [wantA, wantB, wantC]) => [
       wantA ? gemmGradientA(graph, dy, b, transA, transB) : null,
-      wantB ? gemmGradientB(graph, dy, a, transA, transB) : null,
+      wantB ? gemmGradientB(graph, cast(graph, dy, b.dtype), cast(graph, a, b.dtype), transA, transB) : null,
       wantC ? sumToShape(graph, dy, c!.shape) : null,
     ],
   );
@@ -49,9 +59,10 @@ export function gemm(graph: Graph, a: Tensor, b: Tensor, options: GemmOptions = 
 
 // With A' = op(A), B' = op(B) and Y = A' B': dA' = dY B'ᵀ and dB' = A'ᵀ dY; a transposed operand swaps the order.
 function gemmGradientA(graph: Graph, dy: Tensor, b: Tensor, transA: boolean, transB: boolean): Tensor {
+  const converted = cast(graph, b, dy.dtype);
   return transA
-    ? gemm(graph, b, dy, { transA: transB, transB: true })
-    : gemm(graph, dy, b, { transB: !transB });
+    ? gemm(graph, converted, dy, { transA: transB, transB: true })
+    : gemm(graph, dy, converted, { transB: !transB });
 }
 
 function gemmGradientB(graph: Graph, dy: Tensor, a: Tensor, transA: boolean, transB: boolean): Tensor {

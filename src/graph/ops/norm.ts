@@ -3,12 +3,14 @@
  *
  * With x̂ = (x - mean) r, r = 1 / sqrt(var + eps), y = γ x̂ + β and g = γ dy, both have
  * dx = r (g - mean(g) - x̂ mean(g x̂)), the means taken over what was normalized together.
+ *
+ * Computed in float32 whatever the type of x, which the result has again; γ and β are float32.
  */
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
 import { fixedShape, type Tensor } from "../tensor.js";
-import { add, div, mul, scalar, scale, sigmoid, sqrt, sub } from "./elementwise.js";
+import { add, cast, div, mul, scalar, scale, sigmoid, sqrt, sub, toFloat32Again } from "./elementwise.js";
 import { mean, sum, sumOfSquares } from "./reduce.js";
 import { reshape } from "./shape.js";
 
@@ -51,25 +53,26 @@ export function groupNorm(
     activation === undefined ? "groupNorm" : "groupNormSilu",
     [x],
     () => {
-      const rows = reshape(graph, x, [n, groups, count]);
+      const rows = reshape(graph, cast(graph, x, "float32"), [n, groups, count]);
       const rowMean = mean(graph, rows, [2]);
       const deviation = sub(graph, rows, rowMean);
       const variance = scale(graph, sumOfSquares(graph, deviation, [2]), 1 / count);
-      const deviationSize = sqrt(graph, add(graph, variance, scalar(graph, eps, x)));
-      rootInverse = reshape(graph, div(graph, scalar(graph, 1, x), deviationSize), [n, groups, 1, 1]);
+      const deviationSize = sqrt(graph, add(graph, variance, scalar(graph, eps, rows)));
+      rootInverse = reshape(graph, div(graph, scalar(graph, 1, rows), deviationSize), [n, groups, 1, 1]);
       center = reshape(graph, rowMean, [n, groups, 1, 1]);
       gain = mul(graph, rootInverse, perChannel(gamma));
       const y = add(graph, mul(graph, reshape(graph, deviation, grouped), gain), perChannel(beta));
-      return reshape(graph, activation === undefined ? y : mul(graph, y, sigmoid(graph, y)), x.shape);
+      const activated = activation === undefined ? y : mul(graph, y, sigmoid(graph, y));
+      return cast(graph, reshape(graph, activated, x.shape), x.dtype);
     },
     (dOut) => {
-      const deviation = sub(graph, reshape(graph, x, grouped), center);
-      let dy = reshape(graph, dOut, grouped);
+      const deviation = sub(graph, cast(graph, reshape(graph, x, grouped), "float32"), center);
+      let dy = cast(graph, reshape(graph, dOut, grouped), "float32");
       if (activation !== undefined) {
         // silu'(y) = s (1 + y (1 - s))
         const y = add(graph, mul(graph, deviation, gain), perChannel(beta));
         const s = sigmoid(graph, y);
-        const one = scalar(graph, 1, x);
+        const one = scalar(graph, 1, y);
         dy = mul(graph, dy, mul(graph, s, add(graph, one, mul(graph, y, sub(graph, one, s)))));
       }
       // Sums over pixels first: what remains to be weighted with γ is one number per channel.
@@ -78,7 +81,7 @@ export function groupNorm(
       const meanG = inGroup(dy);
       const meanGX = mul(graph, inGroup(mul(graph, dy, deviation)), mul(graph, rootInverse, rootInverse));
       const dx = sub(graph, sub(graph, mul(graph, dy, gain), meanG), mul(graph, deviation, meanGX));
-      return [reshape(graph, dx, x.shape)];
+      return [cast(graph, reshape(graph, dx, x.shape), x.dtype)];
     },
   );
 }
@@ -100,27 +103,27 @@ export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, 
     () => {
       const [y, rowMean, inverse] = graph.node({
         op: "LayerNormalization",
-        inputs: [x, gamma, beta],
+        inputs: [cast(graph, x, "float32"), gamma, beta],
         attributes: { axis: -1, epsilon: { float: eps } },
         outputs: [
-          { shape: x.shape, dtype: x.dtype },
+          { shape: x.shape, dtype: "float32" },
           { shape: statistics, dtype: "float32" },
           { shape: statistics, dtype: "float32" },
         ],
       });
       center = rowMean!;
       rootInverse = inverse!;
-      return y!;
+      return cast(graph, y!, x.dtype);
     },
     (dy) => {
-      const normalized = mul(graph, sub(graph, x, center), rootInverse);
-      const g = mul(graph, dy, gamma);
+      const normalized = mul(graph, sub(graph, toFloat32Again(graph, x), center), rootInverse);
+      const g = mul(graph, cast(graph, dy, "float32"), gamma);
       const inner = sub(
         graph,
         sub(graph, g, mean(graph, g, [-1])),
         mul(graph, normalized, mean(graph, mul(graph, g, normalized), [-1])),
       );
-      return [mul(graph, inner, rootInverse)];
+      return [cast(graph, mul(graph, inner, rootInverse), x.dtype)];
     },
   );
 }

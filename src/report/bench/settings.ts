@@ -24,7 +24,7 @@ export function settingsList(report: BenchReport): Html {
         : "after the draws that were asked for",
     ],
     ["Bands", bands.map(bandName).join(", ")],
-    ["Size", `${settings.width}x${settings.height} px`],
+    ["Size", sizesText(settings)],
     ["Strengths", settings.multipliers.join(", ")],
     ["Tolerance", `the recommended rank may lose ${percent(100 * settings.tolerance)} of the gain`],
     ["Prediction", `${settings.predictionType}${settings.zeroTerminalSnr ? ", zero terminal SNR" : ""}`],
@@ -93,4 +93,10 @@ ${dataTable({
   })),
 })}</details>
 `;
+}
+
+function sizesText({ buckets, width, height }: BenchReport["settings"]): string {
+  if (buckets.length === 0) return `${width}x${height} px`;
+  const sizes = buckets.map((bucket) => `${bucket.width}x${bucket.height} (${bucket.imageCount})`);
+  return `buckets of about the area of ${width}x${height} px: ${sizes.join(", ")}`;
 }
