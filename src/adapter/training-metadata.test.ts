@@ -32,6 +32,7 @@ const INPUT: TrainingMetadataInput = {
     maxGradNorm: 1,
     gradientAccumulationSteps: 2,
     mixedPrecision: "fp16",
+    gradientCheckpointing: true,
   },
   base: {
     version: "sd_v2_v",
@@ -100,6 +101,7 @@ it("writes sd-scripts' keys as Python prints them", () => {
     ss_validation_split: "0.1",
     ss_validation_seed: "7",
     ss_mixed_precision: "fp16",
+    ss_gradient_checkpointing: "True",
     "modelspec.sai_model_spec": "1.0.1",
     "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
     "modelspec.implementation": "diffusers",

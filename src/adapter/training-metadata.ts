@@ -45,6 +45,7 @@ export interface OptimizerFacts {
   readonly maxGradNorm: number;
   readonly gradientAccumulationSteps: number;
   readonly mixedPrecision: "no" | "fp16";
+  readonly gradientCheckpointing: boolean;
 }
 
 export interface BaseModelInput {
@@ -167,7 +168,6 @@ const FIXED_KEYS: Readonly<Record<string, string>> = {
   ss_fp8_base: "False",
   ss_fp8_base_unet: "False",
   ss_lowram: "False",
-  ss_gradient_checkpointing: "False",
   ss_max_token_length: "None",
   ss_network_dropout: "None",
   ss_color_aug: "False",
@@ -224,6 +224,7 @@ function optimizerKeys(optimizer: OptimizerFacts): Record<string, string> {
     ss_max_grad_norm: pythonFloat(optimizer.maxGradNorm),
     ss_gradient_accumulation_steps: String(optimizer.gradientAccumulationSteps),
     ss_mixed_precision: optimizer.mixedPrecision,
+    ss_gradient_checkpointing: pythonStr(optimizer.gradientCheckpointing),
   };
 }
 

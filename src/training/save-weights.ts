@@ -125,6 +125,7 @@ async function trainingMetadata(
       maxGradNorm: config.maxGradNorm,
       gradientAccumulationSteps: config.gradientAccumulationSteps,
       mixedPrecision: config.mixedPrecision,
+      gradientCheckpointing: config.gradientCheckpointing,
     },
     base: {
       version: checkpoint.baseModelVersion,
