@@ -71,7 +71,7 @@ test("training in buckets: the same file after SIGKILL, extraction, comparison",
   expect(bench.status, bench.stderr).toBe(0);
   const report = JSON.parse(bench.stdout);
   expect(
-    report.buckets.map(({ width, height }: { width: number; height: number }) => [width, height]),
+    report.settings.buckets.map(({ width, height }: { width: number; height: number }) => [width, height]),
   ).toEqual([
     [16, 48],
     [32, 32],

@@ -59,7 +59,7 @@ describe("killed at random moments", () => {
   let killed = 0;
   let killedWhileWriting = 0;
 
-  test.each(Object.keys(COMMANDS) as CommandName[])("%s", async (name) => {
+  test.each(Object.keys(COMMANDS) as CommandName[])("%s", { timeout: 300_000 }, async (name) => {
     const reference = await newFolder(name, "reference");
     const startMs = performance.now();
     expect(await runProgram(COMMANDS[name].split(" "), { cwd: reference })).toMatchObject({ status: 0 });

@@ -95,7 +95,7 @@ test("a run as one JSON event a line, and its ranks compared", { timeout: 300_00
   });
   expect(
     events.filter(({ type }) => type !== "preparing" && type !== "warning").map(({ type }) => type),
-  ).toEqual(["start", "step", "step", "saved", "end"]);
+  ).toEqual(["start", "step", "step", "saved", "report", "end"]);
   const end = events.at(-1);
   expect(end).toMatchObject({ type: "end", steps: 2 });
   expect(existsSync(path.join(cwd, "out", "cat.safetensors"))).toBe(true);
