@@ -269,7 +269,8 @@ describe("a loss that is not finite", () => {
       expect(status).toBe(5);
       expect(stderr).toContain("error[E_DIVERGED]: training diverged at step 2: the loss is");
       expect(stderr).toContain("Nothing was learned that could be saved.");
-      expect(await readdir(out)).toEqual(["metrics.jsonl"]);
+      // What happened, as numbers and as a page.
+      expect(await readdir(out)).toEqual(["last.html", "metrics.jsonl"]);
     },
     SLOW_MS,
   );
@@ -319,7 +320,8 @@ describe("a loss that is not finite", () => {
       const { status, stderr } = await run(trainArgs({ model, out }));
       expect(status).toBe(5);
       expect(stderr).toContain("error[E_DIVERGED]: training diverged at step 1");
-      expect(await readdir(out)).toEqual(["metrics.jsonl"]);
+      // What happened, as numbers and as a page.
+      expect(await readdir(out)).toEqual(["last.html", "metrics.jsonl"]);
     },
     SLOW_MS,
   );
