@@ -98,7 +98,8 @@ function bucketRows({ data, executionMode }: StartEvent): [name: string, value: 
 
 function memoryText({ estimatedPeakBytes, sharedWeightBytes }: StartEvent): string {
   const peak = `about ${formatBytes(estimatedPeakBytes)} at the peak`;
-  if (sharedWeightBytes === 0) return peak;
+  // A little is always shared; only what explains the figure is worth a line.
+  if (sharedWeightBytes < 0.01 * estimatedPeakBytes) return peak;
   return `${peak}, ${formatBytes(sharedWeightBytes)} of it weights that sessions share: they lie in memory once`;
 }
 
