@@ -112,6 +112,14 @@ function convGradientX(
   if (stride === 1 && weightIsFolded) {
     const isPointwise = kh === 1 && kw === 1;
     const turned = (tensor: Tensor) => (isPointwise ? tensor : reverse(graph, tensor, [2, 3]));
+    if (w.dtype === "float16") {
+      // Half the memory, on a device that is not short of it, and where every node is a dispatch: the weights are turned.
+      return convNode(graph, dy, transpose(graph, turned(w), [1, 0, 2, 3]), {
+        stride: 1,
+        pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
+        dilation: 1,
+      });
+    }
     return turned(
       convNode(graph, turned(dy), transpose(graph, w, [1, 0, 2, 3]), {
         stride: 1,
