@@ -48,6 +48,13 @@ function coverage(imageCount: number, samplesPerImage: number, shape: string): n
 
 describe("PairedComparison", () => {
   it.each([
+    [12, 3, "normal"],
+    [40, 2, "normal"],
+    [200, 1, "normal"],
+    [12, 3, "skewed"],
+    [40, 2, "skewed"],
+    [12, 3, "heavy-tailed"],
+    [40, 2, "heavy-tailed"],
     [8, 4, "normal"],
     [20, 4, "normal"],
     [50, 4, "normal"],
