@@ -1,5 +1,6 @@
 /** Options of a rank comparison, as data. */
 import type { OptionTable } from "../options/option-spec.js";
+import { SHARED_OPTIONS } from "../options/shared-options.js";
 
 /** Options of a rank comparison, as data; names as in training where training has the option. */
 export const BENCH_OPTIONS = {
@@ -32,33 +33,10 @@ export const BENCH_OPTIONS = {
       "base model, which is always measured",
     defaultText: "every rank that was trained, at most 8 of them",
   },
-  v2: {
-    type: "boolean",
-    default: false,
-    group: "Model",
-    description: "the checkpoint is Stable Diffusion 2.x (otherwise found out from its tensors)",
-  },
-  v_parameterization: {
-    type: "boolean",
-    default: false,
-    group: "Model",
-    description: "the model predicts v instead of the noise (SD 2.x 768)",
-  },
-  vae: {
-    type: "path",
-    default: null,
-    group: "Model",
-    description: "another VAE than the checkpoint's",
-    defaultText: "the checkpoint's",
-  },
-  clip_skip: {
-    type: "integer",
-    default: null,
-    min: 1,
-    group: "Model",
-    description: "take the text encoder's n-th layer from the end; 1 is the last",
-    defaultText: "as the adapter was trained",
-  },
+  v2: SHARED_OPTIONS.v2,
+  v_parameterization: SHARED_OPTIONS.v_parameterization,
+  vae: SHARED_OPTIONS.vae,
+  clip_skip: SHARED_OPTIONS.clip_skip,
   resolution: {
     type: "resolution",
     default: null,
@@ -170,28 +148,7 @@ export const BENCH_OPTIONS = {
     description: "number of images decoded in parallel",
     defaultText: "the smaller of 8 and cores - 1",
   },
-  device: {
-    type: "enum",
-    default: "auto",
-    values: ["auto", "cpu", "webgpu", "cuda"],
-    group: "Execution",
-    common: true,
-    description: "where to compute; auto takes the best that works, a device named here is never replaced",
-  },
-  threads: {
-    type: "integer",
-    default: null,
-    min: 1,
-    max: 1024,
-    group: "Execution",
-    description: "CPU threads of one operator",
-    defaultText: "number of physical cores",
-  },
-  execution_mode: {
-    type: "enum",
-    default: "auto",
-    values: ["auto", "fast", "lean"],
-    group: "Execution",
-    description: "fast prepares the weights once (more memory), lean starts at once",
-  },
+  device: SHARED_OPTIONS.device,
+  threads: SHARED_OPTIONS.threads,
+  execution_mode: SHARED_OPTIONS.execution_mode,
 } as const satisfies OptionTable;

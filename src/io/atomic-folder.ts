@@ -6,8 +6,8 @@ import { constants, rmSync } from "node:fs";
 import { chmod, copyFile, lstat, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { internalError } from "../errors.js";
-
 import { existsError, systemErrorCode, writeError } from "./file-error.js";
+import { syncFolder } from "./sync-folder.js";
 
 /** Temporary folders of this process: `process.exit()` skips every `finally`. */
 const pendingFolders = new Set<string>();
@@ -128,17 +128,4 @@ async function syncFolders(path: string): Promise<void> {
     if (entry.isDirectory()) await syncFolders(join(path, entry.name));
   }
   await syncFolder(path);
-}
-
-async function syncFolder(path: string): Promise<void> {
-  try {
-    const folder = await open(path, "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  } catch {
-    // Windows and some network shares cannot open or sync a folder, and need not.
-  }
 }

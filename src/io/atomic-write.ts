@@ -9,6 +9,7 @@ import { type FileHandle, link, lstat, open, realpath, rename, rm } from "node:f
 import { basename, dirname, join } from "node:path";
 import { internalError } from "../errors.js";
 import { existsError, systemErrorCode, writeError } from "./file-error.js";
+import { syncFolder } from "./sync-folder.js";
 
 export interface AtomicWriteOptions {
   /** Replace an existing target. Where false, an existing target is `E_EXISTS` and stays as it is. */
@@ -220,17 +221,3 @@ const NO_HARD_LINKS: ReadonlySet<string> = new Set([
   "EMLINK",
   "EXDEV",
 ]);
-
-/** Makes the new name itself durable, where the platform can: the file is whole and has its name already. */
-async function syncFolder(path: string): Promise<void> {
-  try {
-    const folder = await open(path, "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  } catch {
-    // Windows and some network shares cannot open or sync a folder, and need not.
-  }
-}

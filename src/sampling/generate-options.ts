@@ -2,6 +2,7 @@
 
 import type { ConfigOf, OptionTable } from "../options/option-spec.js";
 import { completeOptions, readConfigObject } from "../options/read-options.js";
+import { SHARED_OPTIONS } from "../options/shared-options.js";
 import { MOST_STEPS } from "./noise-levels.js";
 import { NOISE_SPACINGS, SAMPLER_ALIASES, SAMPLER_NAMES, SAMPLERS_ELSEWHERE } from "./sampler-names.js";
 import { IMAGE_DEFAULTS } from "./types.js";
@@ -125,33 +126,10 @@ export const GENERATE_OPTIONS = {
     description: "size in pixels: 512, or width,height; multiples of 64",
     defaultText: "as the adapter was trained, or 512",
   },
-  v2: {
-    type: "boolean",
-    default: false,
-    group: "Model",
-    description: "the checkpoint is Stable Diffusion 2.x (otherwise found out from its tensors)",
-  },
-  v_parameterization: {
-    type: "boolean",
-    default: false,
-    group: "Model",
-    description: "the model predicts v instead of the noise (SD 2.x 768)",
-  },
-  vae: {
-    type: "path",
-    default: null,
-    group: "Model",
-    description: "another VAE than the checkpoint's",
-    defaultText: "the checkpoint's",
-  },
-  clip_skip: {
-    type: "integer",
-    default: null,
-    min: 1,
-    group: "Model",
-    description: "take the text encoder's n-th layer from the end; 1 is the last",
-    defaultText: "as the adapter was trained",
-  },
+  v2: SHARED_OPTIONS.v2,
+  v_parameterization: SHARED_OPTIONS.v_parameterization,
+  vae: SHARED_OPTIONS.vae,
+  clip_skip: SHARED_OPTIONS.clip_skip,
   output_dir: {
     type: "path",
     default: "images",
@@ -168,30 +146,9 @@ export const GENERATE_OPTIONS = {
     common: true,
     description: "replace pictures that exist",
   },
-  device: {
-    type: "enum",
-    default: "auto",
-    values: ["auto", "cpu", "webgpu", "cuda"],
-    group: "Execution",
-    common: true,
-    description: "where to compute; auto takes the best that works, a device named here is never replaced",
-  },
-  threads: {
-    type: "integer",
-    default: null,
-    min: 1,
-    max: 1024,
-    group: "Execution",
-    description: "CPU threads of one operator",
-    defaultText: "number of physical cores",
-  },
-  execution_mode: {
-    type: "enum",
-    default: "auto",
-    values: ["auto", "fast", "lean"],
-    group: "Execution",
-    description: "fast prepares the weights once (more memory), lean starts at once",
-  },
+  device: SHARED_OPTIONS.device,
+  threads: SHARED_OPTIONS.threads,
+  execution_mode: SHARED_OPTIONS.execution_mode,
 } as const satisfies OptionTable;
 
 /** An adapter as it was named: a file, and what should differ from its full rank and own strength. */

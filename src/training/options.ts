@@ -6,6 +6,7 @@
  * from this table.
  */
 import type { OptionTable } from "../options/option-spec.js";
+import { SHARED_OPTIONS } from "../options/shared-options.js";
 import { SAMPLER_ALIASES, SAMPLER_NAMES, SAMPLERS_ELSEWHERE } from "../sampling/sampler-names.js";
 import { LR_SCHEDULER_NAMES } from "./lr-schedule.js";
 
@@ -688,23 +689,8 @@ export const TRAIN_OPTIONS = {
     description: "comma-separated tags written into the file",
   },
 
-  device: {
-    type: "enum",
-    default: "auto",
-    values: ["auto", "cpu", "webgpu", "cuda"],
-    group: "Execution",
-    common: true,
-    description: "where to compute; auto takes the best that works, a device named here is never replaced",
-  },
-  threads: {
-    type: "integer",
-    default: null,
-    min: 1,
-    max: 1024,
-    group: "Execution",
-    description: "CPU threads of one operator",
-    defaultText: "number of physical cores",
-  },
+  device: SHARED_OPTIONS.device,
+  threads: SHARED_OPTIONS.threads,
   execution_mode: {
     type: "enum",
     default: "auto",
