@@ -7,11 +7,19 @@
 const os = require("node:os");
 const path = require("node:path");
 const { existsSync } = require("node:fs");
+const nodeModule = require("node:module");
 const { pathToFileURL } = require("node:url");
 
 process.env.UV_THREADPOOL_SIZE ??= String(Math.max(4, os.availableParallelism()));
 
-const program = path.join(__dirname, "..", "dist", "cli", "main.js");
+// From Node 22.1 on, compiled modules are kept in the system's temporary folder; NODE_DISABLE_COMPILE_CACHE=1 turns it off.
+nodeModule.enableCompileCache?.();
+
+// The program is dist/cli bundled into few files (`npm run bundle`): opening seventy small ones took longer than reading a
+// header. The CommonJS packages in the bundle (commander, cli-table3) look for a global `require`.
+globalThis.require = require;
+
+const program = path.join(__dirname, "..", "dist", "program", "main.js");
 
 if (existsSync(program)) {
   import(pathToFileURL(program).href).then(({ main }) => main());
