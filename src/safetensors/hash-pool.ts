@@ -22,11 +22,11 @@ interface Reply {
 
 /**
  * What a thread of the pool runs. It is sent as text (a file of its own would have to be found both in `dist` and, by the
- * tests, in `src`), so it may use nothing from outside.
+ * tests, in `src`), so it may use nothing from outside; `load` is the thread's own `require`.
  */
-function hashThread(): void {
-  const { parentPort } = require("node:worker_threads") as typeof import("node:worker_threads");
-  const { createHash } = require("node:crypto") as typeof import("node:crypto");
+function hashThread(load: NodeJS.Require): void {
+  const { parentPort } = load("node:worker_threads") as typeof import("node:worker_threads");
+  const { createHash } = load("node:crypto") as typeof import("node:crypto");
   const hashes = new Map<number, ReturnType<typeof createHash>>();
   parentPort!.on("message", ({ ticket, stream, bytes }: Request) => {
     const hash = hashes.get(stream) ?? createHash("sha256");
@@ -55,7 +55,7 @@ export class HashPool {
   /** Starts threads (some 50 ms, during which pieces already queue up). Close the pool in the end. */
   constructor(threadCount: number) {
     this.#threads = Array.from({ length: threadCount }, () => {
-      const thread = new Worker(`(${hashThread.toString()})()`, { eval: true });
+      const thread = new Worker(`(${hashThread.toString()})(require)`, { eval: true });
       thread.on("message", ({ ticket, digest }: Reply) => {
         this.#waiting.get(ticket)?.resolve(digest);
         this.#waiting.delete(ticket);
