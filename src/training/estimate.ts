@@ -34,9 +34,17 @@ const FLOAT_BYTES = 4;
  */
 const PREPARED_PROCESS_BYTES = 154e6;
 
-/** Captions that no option changes from one time to the next; then each is encoded once, before the first step. */
+/** Captions that no option changes from one time to the next; then each is encoded once. */
 export function captionsAreFixed({ captionDropoutRate, shuffleCaption }: TrainConfig): boolean {
   return isCaptionFixed({ dropoutRate: captionDropoutRate, shuffle: shuffleCaption });
+}
+
+/**
+ * Whether every caption is encoded before the first step, so that the text encoder can go before the training session comes.
+ * A lean run is one that starts at once: it encodes captions when their turn comes, and the encoder's weights stay mapped.
+ */
+export function encodesCaptionsAhead({ config, modes }: Pick<PreparedRun, "config" | "modes">): boolean {
+  return modes.mode === "fast" && captionsAreFixed(config);
 }
 
 /** The memory of a run, and how many sessions it allows for. */
@@ -63,13 +71,12 @@ export function estimateRun(
     ...denoiserSessions(run, "train"),
     ...(heldOut === null ? [] : denoiserSessions(run, "loss")),
     ...(config.cacheLatents ? [] : vae),
-    ...(captionsAreFixed(config) ? [] : text),
     ...sampleSessions(run),
   ];
   // Images that are encoded ahead come size after size, the largest among them.
   const encoding = [...(config.cacheLatents ? vae.slice(0, 1) : vae), ...text];
   const kept = keptSessions(training, freeBytes);
-  const phases = [keptSessions(encoding, freeBytes), kept];
+  const phases = [keptSessions(encoding, freeBytes), [...kept, ...(encodesCaptionsAhead(run) ? [] : text)]];
   return {
     ...estimateRunBytes({ phases, hostBytes: hostBytes(run) }),
     sessions: { needed: training.length, kept: kept.length },

@@ -7,7 +7,7 @@ import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { peakRssBytes } from "../runtime/peak-memory.js";
 import { type BatchOptions, loadBatches, trainBatch } from "./batches.js";
 import { learningRatesOf, lrScheduleOptions } from "./config.js";
-import { captionsAreFixed } from "./estimate.js";
+import { captionsAreFixed, encodesCaptionsAhead } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
 import { divergedNote, goOnNote, nothingLearnedNote } from "./failure-notes.js";
 import { LastGood } from "./last-good.js";
@@ -131,7 +131,7 @@ class StepLoop {
       });
       await conditioning.releaseEncoder();
     }
-    if (captionsAreFixed(config)) {
+    if (encodesCaptionsAhead(this.#run)) {
       await conditioning.fillTexts(this.#captions(), signal);
       await conditioning.releaseTextEncoder();
     }
@@ -167,6 +167,8 @@ class StepLoop {
     if (shouldValidate(this.#run, step, epochs)) await this.#validate();
     await this.#sample(epochs);
     if (step === totalSteps) return;
+    // After an epoch every caption is in the cache.
+    if (epochs.length > 0 && captionsAreFixed(config)) await this.#run.conditioning.releaseTextEncoder();
     const { saveEveryNSteps, saveEveryNEpochs } = config;
     if (saveEveryNSteps !== null && step % saveEveryNSteps === 0) await this.#save({ kind: "step", step });
     if (saveEveryNEpochs === null) return;
