@@ -8,6 +8,8 @@ export interface ExtractJob {
   readonly parentPath: string;
   readonly ranks: readonly number[];
   readonly outDir: string;
+  /** `--skip-hashes` */
+  readonly skipsHashes: boolean;
 }
 
 export interface ExtractFigures {
@@ -20,10 +22,10 @@ export interface ExtractFigures {
   readonly writtenBytes: number;
 }
 
-const { parentPath, ranks, outDir } = JSON.parse(process.argv[2]!) as ExtractJob;
+const { parentPath, ranks, outDir, skipsHashes } = JSON.parse(process.argv[2]!) as ExtractJob;
 const began = performance.now();
 const parent = await openAdapter(parentPath);
-const { outputs } = await extract(planExtract(parent, { ranks }, { outDir }));
+const { outputs } = await extract(planExtract(parent, { ranks }, { outDir, hashes: !skipsHashes }));
 await parent.close();
 const { user, system } = process.cpuUsage();
 const figures: ExtractFigures = {

@@ -3,12 +3,14 @@
  *
  *   npm run -s benchmark:extract -- [--rank 128] [--unit 4] [--rounds 3] [--folder DIR] [--json]
  *
- * Both write to the same folder, one after the other in every round, and both are followed by `sync`; times are of whole
- * processes, their start included. Also times `dylora inspect` of the parent (from `dist`: build first). Results are appended to
+ * All write to the same folder, one after the other in every round, and all are followed by `sync`; times are of whole
+ * processes, their start included. Extraction is timed with `sshs_model_hash` (SHA-256 of all data, which CPUs without SHA
+ * instructions compute more slowly than disks write) and with `--skip-hashes`. Also times `dylora inspect` of the parent (from `dist`: build first). Results are appended to
  * `benchmarks/results/extract.jsonl`.
  */
 
 import { execFileSync, fork } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -23,11 +25,16 @@ import type { ExtractFigures, ExtractJob } from "./extract-once.js";
 import { timeInspect } from "./inspect-time.js";
 import { fullSizeAdapter, SD15_TARGETS } from "./random-adapter.js";
 
-interface Round {
+interface Extraction {
   readonly extractSeconds: number;
   readonly librarySeconds: number;
   readonly cpuSeconds: number;
   readonly peakBytes: number;
+}
+
+interface Round {
+  readonly hashed: Extraction;
+  readonly unhashed: Extraction;
   readonly cpSeconds: number;
 }
 
@@ -59,33 +66,37 @@ async function main(): Promise<void> {
   try {
     for (let round = 0; round < wholeNumber("rounds", values.rounds, 1); round++) {
       const result = await playRound(
-        { parentPath, ranks, outDir: join(folder, "ranks") },
+        { parentPath, ranks, outDir: join(folder, "ranks"), skipsHashes: false },
         join(folder, "copy"),
       );
       writtenBytes = result.writtenBytes;
       rounds.push(result.round);
-      const { extractSeconds, cpSeconds } = result.round;
+      const { hashed, unhashed, cpSeconds } = result.round;
       console.error(
-        `round ${round + 1}: extract ${extractSeconds.toFixed(2)} s, cp ${cpSeconds.toFixed(2)} s`,
+        `round ${round + 1}: extract ${hashed.extractSeconds.toFixed(2)} s, without hashes ` +
+          `${unhashed.extractSeconds.toFixed(2)} s, cp ${cpSeconds.toFixed(2)} s`,
       );
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 
-  const extractSeconds = median(rounds.map((round) => round.extractSeconds));
   const cpSeconds = median(rounds.map((round) => round.cpSeconds));
   const result = {
     ...here,
     parent: { rank, unit, modules: SD15_TARGETS.length, sizeBytes: (await stat(parentPath)).size },
     files: ranks.length,
     writtenBytes,
-    medianExtractSeconds: extractSeconds,
-    medianLibrarySeconds: median(rounds.map((round) => round.librarySeconds)),
-    medianCpuSeconds: median(rounds.map((round) => round.cpuSeconds)),
+    hashed: summary(
+      rounds.map(({ hashed }) => hashed),
+      cpSeconds,
+    ),
+    unhashed: summary(
+      rounds.map(({ unhashed }) => unhashed),
+      cpSeconds,
+    ),
     medianCpSeconds: cpSeconds,
-    timesCp: extractSeconds / cpSeconds,
-    peakBytes: Math.max(...rounds.map((round) => round.peakBytes)),
+    sha256BytesPerSecond: sha256Speed(),
     rounds,
     inspect: timeInspect(parentPath),
   };
@@ -95,15 +106,20 @@ async function main(): Promise<void> {
     writeDocument(stdout, result);
     return;
   }
-  const { inspect } = result;
+  const { inspect, hashed, unhashed } = result;
+  const extractText = ({ medianExtractSeconds, medianCpuSeconds, timesCp, peakBytes }: typeof hashed) =>
+    `${medianExtractSeconds.toFixed(2)} s: ${timesCp.toFixed(2)} times cp; ${medianCpuSeconds.toFixed(2)} s of CPU, ` +
+    `${formatBytes(peakBytes)} of memory`;
   stdout.write(
     renderFields([
-      ["written", `${result.files} files, ${formatBytes(writtenBytes)}`],
-      ["extract + sync", `${extractSeconds.toFixed(2)} s (median of ${rounds.length})`],
-      ["of which CPU", `${result.medianCpuSeconds.toFixed(2)} s on ${here.machine.cores} cores`],
+      ["written", `${result.files} files, ${formatBytes(writtenBytes)}, in ${rounds.length} rounds`],
       ["cp + sync", `${cpSeconds.toFixed(2)} s`],
-      ["times cp", result.timesCp.toFixed(2)],
-      ["peak memory", formatBytes(result.peakBytes)],
+      ["extract + sync", extractText(hashed)],
+      ["without hashes", extractText(unhashed)],
+      [
+        "sha-256",
+        `${formatBytes(result.sha256BytesPerSecond)} a second and core, ${here.machine.cores} cores`,
+      ],
       [
         "inspect",
         "problem" in inspect
@@ -114,25 +130,56 @@ async function main(): Promise<void> {
   );
 }
 
+function summary(extractions: readonly Extraction[], cpSeconds: number) {
+  const medianExtractSeconds = median(extractions.map(({ extractSeconds }) => extractSeconds));
+  return {
+    medianExtractSeconds,
+    medianLibrarySeconds: median(extractions.map(({ librarySeconds }) => librarySeconds)),
+    medianCpuSeconds: median(extractions.map(({ cpuSeconds }) => cpuSeconds)),
+    timesCp: medianExtractSeconds / cpSeconds,
+    peakBytes: Math.max(...extractions.map(({ peakBytes }) => peakBytes)),
+  };
+}
+
+/** Of this process's one thread, bytes per second. */
+function sha256Speed(): number {
+  const bytes = new Uint8Array(64e6);
+  const began = performance.now();
+  createHash("sha256").update(bytes).digest();
+  return (1000 * bytes.length) / (performance.now() - began);
+}
+
 async function playRound(job: ExtractJob, copyDir: string): Promise<{ round: Round; writtenBytes: number }> {
-  const syncDisk = () => execFileSync("sync");
-  await mkdir(job.outDir, { recursive: true });
+  const hashed = await timeExtract(job);
+  await rm(job.outDir, { recursive: true });
+  const unhashed = await timeExtract({ ...job, skipsHashes: true });
+
   await mkdir(copyDir, { recursive: true });
   syncDisk();
-  let began = performance.now();
-  const figures = await runExtract(job);
-  syncDisk();
-  const extractSeconds = (performance.now() - began) / 1000;
-
-  began = performance.now();
-  execFileSync("cp", [...figures.paths, copyDir]);
+  const began = performance.now();
+  execFileSync("cp", [...unhashed.paths, copyDir]);
   syncDisk();
   const cpSeconds = (performance.now() - began) / 1000;
 
   await rm(job.outDir, { recursive: true });
   await rm(copyDir, { recursive: true });
-  const { librarySeconds, cpuSeconds, peakBytes, writtenBytes } = figures;
-  return { round: { extractSeconds, librarySeconds, cpuSeconds, peakBytes, cpSeconds }, writtenBytes };
+  const round = { hashed: hashed.extraction, unhashed: unhashed.extraction, cpSeconds };
+  return { round, writtenBytes: hashed.writtenBytes };
+}
+
+async function timeExtract(job: ExtractJob) {
+  await mkdir(job.outDir, { recursive: true });
+  syncDisk();
+  const began = performance.now();
+  const { paths, writtenBytes, librarySeconds, cpuSeconds, peakBytes } = await runExtract(job);
+  syncDisk();
+  const extractSeconds = (performance.now() - began) / 1000;
+  const extraction: Extraction = { extractSeconds, librarySeconds, cpuSeconds, peakBytes };
+  return { extraction, paths, writtenBytes };
+}
+
+function syncDisk(): void {
+  execFileSync("sync");
 }
 
 function runExtract(job: ExtractJob): Promise<ExtractFigures> {
