@@ -11,6 +11,7 @@ import {
 import {
   everyKindOfModule,
   type RandomAdapterOptions,
+  type RandomModule,
   writeRandomAdapter,
 } from "../../../test/helpers/random-adapter.js";
 import { tempFolder } from "../../../test/helpers/temp-folder.js";
@@ -86,6 +87,41 @@ test("modules of one adapter only, and of other layers, are listed", async () =>
   expect(report.differentShapes).toEqual([names[2]]);
   expect(report.modules.map(({ name }) => name).toSorted()).toEqual(names.slice(3, 6).toSorted());
   expect(report.totals.map(({ component }) => component)).toEqual(["all"]);
+  await Promise.all([a!.close(), b!.close()]);
+});
+
+test.each([
+  [
+    "SDXL with Stability AI's block names and with diffusers'",
+    {
+      lora_unet_input_blocks_4_1_proj_in: "lora_unet_down_blocks_1_attentions_0_proj_in",
+      lora_unet_output_blocks_3_0_in_layers_2: "lora_unet_up_blocks_1_resnets_0_conv1",
+      lora_te2_text_model_encoder_layers_31_mlp_fc1: "lora_te2_text_model_encoder_layers_31_mlp_fc1",
+    },
+  ],
+  [
+    "the prefix that diffusers' converter writes for the only text encoder",
+    {
+      lora_te_text_model_encoder_layers_0_mlp_fc1: "lora_te1_text_model_encoder_layers_0_mlp_fc1",
+    },
+  ],
+] as [string, Record<string, string>][])("two names of one module: %s", async (_, names) => {
+  const named = (list: readonly string[]) =>
+    list.map((name): RandomModule => ({ name, kind: "linear", rank: 4, inFeatures: 16, outFeatures: 24 }));
+  const [a, b] = await twoAdapters(
+    { modules: named(Object.keys(names)) },
+    { modules: named(Object.values(names)) },
+  );
+  const report = await compareAdapters(a!, b!);
+  expect(report).toMatchObject({ onlyInA: [], onlyInB: [], differentShapes: [] });
+  expect(report.modules.map(({ name }) => name)).toEqual(a!.modules.map(({ name }) => name));
+  expect(report.modules).toHaveLength(Object.keys(names).length);
+  const [all] = report.totals;
+  // The same random numbers in both, if each module meets its other self.
+  expect([all!.cosine, all!.norms[0] / all!.norms[1]]).toEqual([
+    expect.closeTo(1, 12),
+    expect.closeTo(1, 12),
+  ]);
   await Promise.all([a!.close(), b!.close()]);
 });
 

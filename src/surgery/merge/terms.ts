@@ -7,8 +7,8 @@ import {
   type ModuleKind,
   readBaseModel,
 } from "../../adapter/index.js";
-import { moduleOfKohyaName } from "../../adapter/module-names.js";
 import { DyloraError } from "../../errors.js";
+import { moduleIdentity } from "../common/module-identity.js";
 import { type BlockWeights, blockOfModule } from "./block-weights.js";
 
 /** One adapter with its strength. */
@@ -66,7 +66,7 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
   const silenced: string[] = [];
   for (const { adapter, ratio, blockWeights } of inputs) {
     for (const module of adapter.modules) {
-      const key = identityOf(module);
+      const key = moduleIdentity(module);
       let sum = modules.get(key);
       if (sum === undefined) {
         const { name, component, kind, inFeatures, outFeatures } = module;
@@ -90,12 +90,6 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
     );
   }
   return { modules: [...modules.values()], silenced, baseModel, notes: notesOf(inputs, silenced) };
-}
-
-/** SDXL's modules have two names, and its first text encoder a prefix that other files use for their only one. */
-function identityOf({ name }: LoraModule): string {
-  const known = moduleOfKohyaName(name);
-  return known === null ? name : `${known.component}.${known.path}`;
 }
 
 function blockWeight(module: string, weights: BlockWeights | null | undefined): number {
