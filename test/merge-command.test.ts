@@ -170,7 +170,7 @@ describe("what it refuses, with its exit code and nothing written", () => {
     [
       ["cat.safetensors", "--ratios", "1", "2", "--out", "x"],
       2,
-      "error[E_USAGE]: merge: --ratios: 2 numbers for 1 files",
+      "error[E_USAGE]: merge: --ratios: 2 numbers for 1 file",
     ],
     [
       ["cat.safetensors", "--ratios", "strong", "--out", "x"],

@@ -485,7 +485,7 @@ describe("what it refuses, with nothing written", () => {
       ),
     ).rejects.toMatchObject({
       code: "E_INCOMPATIBLE",
-      message: expect.stringContaining("made for sd1"),
+      message: expect.stringContaining("made for Stable Diffusion 1.x"),
     });
     const modulesOfOtherWidth = everyKindOfModule(4).map((module) => ({ ...module, outFeatures: 99 }));
     await writeRandomAdapter(b, { modules: modulesOfOtherWidth });

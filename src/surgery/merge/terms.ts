@@ -1,6 +1,7 @@
 /** Several adapters as one sum: for every module the terms `scale · up · down` that add up to it. */
 import {
   type Adapter,
+  BASE_MODEL_TITLES,
   type BaseModel,
   type Component,
   type LoraModule,
@@ -125,7 +126,7 @@ function commonBaseModel(inputs: readonly MergeInput[], subject: string): BaseMo
     if (found !== null && found.model !== model) {
       throw new DyloraError(
         "E_INCOMPATIBLE",
-        `${subject}: ${found.path} is made for ${found.model}, ${adapter.path} for ${model}`,
+        `${subject}: ${found.path} is made for ${BASE_MODEL_TITLES[found.model]}, ${adapter.path} for ${BASE_MODEL_TITLES[model]}`,
         { note: "Nothing was written. Merge adapters that were trained on the same kind of base model." },
       );
     }
