@@ -108,7 +108,8 @@ function namedWeights(parts: readonly string[], text: string): BlockWeights {
     }
     for (const block of blocks) weights.set(block, weightOf(value, text));
   }
-  return weights;
+  // Who names some blocks knows of the others; a list that is short of some may be for another kind of model.
+  return new Map(BLOCKS.map((block) => [block, weights.get(block) ?? 1]));
 }
 
 function weightOf(text: string, list: string): number {

@@ -433,6 +433,9 @@ describe("block weights", () => {
     const blockWeights = new Array(17).fill(0).join(",");
     const report = await merge([{ path: a, ratio: 1, blockWeights }], { path });
     expect(report.notes).toEqual([expect.stringContaining("(IN03): they keep weight 1")]);
+    // Who names blocks knows which ones are not named.
+    const named = await merge([{ path: a, ratio: 1, blockWeights: "TE=0" }], { path, overwrite: true });
+    expect(named.notes).toEqual([]);
   });
 
   test.each([
