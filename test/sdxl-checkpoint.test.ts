@@ -67,19 +67,22 @@ const SAMPLES = [
     "lora_te1_text_model_encoder_layers_11_mlp_fc2",
     "lora_te1_text_model_encoder_layers_11_mlp_fc2",
   ],
-  [
-    "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight",
-    1,
-    "lora_te2_text_model_encoder_layers_31_self_attn_k_proj",
-    "lora_te2_text_model_encoder_layers_31_self_attn_k_proj",
-  ],
+  ...(["q", "k", "v"] as const).map(
+    (part, block) =>
+      [
+        "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight",
+        block,
+        `lora_te2_text_model_encoder_layers_31_self_attn_${part}_proj`,
+        `lora_te2_text_model_encoder_layers_31_self_attn_${part}_proj`,
+      ] as const,
+  ),
   [
     "conditioner.embedders.1.model.transformer.resblocks.0.mlp.c_fc.weight",
     null,
     "lora_te2_text_model_encoder_layers_0_mlp_fc1",
     "lora_te2_text_model_encoder_layers_0_mlp_fc1",
   ],
-] as const;
+] as const satisfies readonly unknown[];
 
 describe("one file", () => {
   test("every weight changes by its product, whatever the adapter calls its module", async () => {

@@ -193,6 +193,17 @@ describe("two products", () => {
     expect(differenceNorm / expected).toBeCloseTo(1, 5);
   });
 
+  test("a direction that is float32's rounding has no angle", () => {
+    const down = Float32Array.from(randomMatrix(4, 30, 1));
+    // The fourth row is a mixture of the others but for its rounding to float32.
+    for (let i = 0; i < 30; i++) down[90 + i] = 0.3 * down[i]! - 0.7 * down[30 + i]! + 0.2 * down[60 + i]!;
+    const upT = Float32Array.from(randomMatrix(4, 20, 2));
+    const thin = { factors: { down, upT }, rank: 4, scale: 1 };
+    const other = { factors: factors(randomMatrix(5, 30, 3), randomMatrix(5, 20, 4)), rank: 5, scale: 1 };
+    const { rowAngles, columnAngles } = compareProducts(thin, other);
+    expect([rowAngles.length, columnAngles.length]).toEqual([3, 3]);
+  });
+
   test("zeros have no direction", () => {
     const zero = { factors: factors(randomMatrix(3, 8, 1), new Float64Array(15)), rank: 3, scale: 1 };
     const other = { factors: factors(randomMatrix(3, 8, 1), randomMatrix(3, 5, 2)), rank: 3, scale: 1 };

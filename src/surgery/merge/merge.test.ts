@@ -357,6 +357,21 @@ describe("metadata", () => {
     ]);
     await using first = await openAdapter(a);
     expect(report.inputs[0]!.dataSha256).toBe(first.metadata.sshs_model_hash);
+    expect(JSON.parse(metadata.ss_network_args!)).toEqual({ conv_dim: "16", conv_alpha: "8.0" });
+  });
+
+  test("says nothing of one rank, or of a parent's unit, where modules have several", async () => {
+    const folder = await tempFolder();
+    const a = join(folder, "cat.safetensors");
+    await writeRandomAdapter(a, {
+      modules: everyKindOfModule(8, 4),
+      metadata: { ss_network_dim: "8", ss_network_args: '{"unit": "2"}' },
+    });
+    const path = join(folder, "both.safetensors");
+    await merge([{ path: a, ratio: 0.5 }], { path });
+    await using merged = await openAdapter(path);
+    expect(merged.metadata).toMatchObject({ ss_network_dim: "Dynamic", ss_network_alpha: "2.0" });
+    expect(merged.metadata).not.toHaveProperty("ss_network_args");
   });
 });
 
