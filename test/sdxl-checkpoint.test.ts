@@ -10,6 +10,7 @@ import { fileProducts } from "./helpers/file-products.js";
 import { relativeDifference } from "./helpers/matrix.js";
 import { writeRandomAdapter } from "./helpers/random-adapter.js";
 import { modulesForSdxl, writeRandomSdxl, writeRandomSdxlDiffusers } from "./helpers/random-checkpoint.js";
+import { writeJson } from "./helpers/sparse-safetensors.js";
 import { tempFolder } from "./helpers/temp-folder.js";
 
 let folder: string;
@@ -157,6 +158,17 @@ test("a diffusers folder", async () => {
     code: "E_INCOMPATIBLE",
     message: expect.stringContaining("one is a single file and the other a diffusers folder"),
   });
+});
+
+test("a diffusers folder's scheduler says what the model predicts", async () => {
+  await writeJson(join(at("base"), "scheduler"), "scheduler_config.json", {
+    prediction_type: "v_prediction",
+  });
+  await mergeInto(at("base"), [[at("usual.safetensors"), 1]], at("merged-v"));
+  const path = at("diff-v.safetensors");
+  await diffCheckpoints(at("base"), at("merged-v"), { path, rank: 2 });
+  await using adapter = await openAdapter(path);
+  expect(adapter.metadata["modelspec.prediction_type"]).toBe("v");
 });
 
 test("verify tells how much of the model an adapter covers", async () => {
