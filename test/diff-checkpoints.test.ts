@@ -188,6 +188,8 @@ describe("nothing is dropped silently", () => {
       expect(maxAbs).toBeCloseTo(0.5, 5);
       expect(relativeChange).toBeGreaterThan(0);
     }
+    // Beside the one module: three weights of the U-Net and one of the text encoder, each by 0.5; the VAE is no part of it.
+    expect(report.unheldShare).toBeCloseTo(Math.sqrt(4 / 5), 6);
     expect(report.belowMinDiff).toMatchObject([{ name: "text_model.encoder.layers.0.mlp.fc1.weight" }]);
     expect(report.modules.map(({ name }) => name)).toEqual(["lora_unet_mid_block_attentions_0_proj_in"]);
     const all = await diffCheckpoints(base, tuned, { path, rank: 4, overwrite: true });

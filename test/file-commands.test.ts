@@ -47,6 +47,10 @@ describe("dylora diff", () => {
       "d.safetensors",
     );
     expect(written).toMatchObject({ status: 0, stderr: "" });
+    expect(written.stdout).toMatch(/^size +[\d.]+ kB, \d+ modules$/m);
+    expect(written.stdout).toMatch(
+      /^left out +[\d.]+ % of the change: what no module of the file stands for$/m,
+    );
     expect(written.stdout).toMatch(/unet conv3x3 +\d+ +2 /);
     expect(written.stdout).toContain(
       "Different, and nothing that a LoRA can hold (1):\n  unet conv_norm_out.weight: ",
@@ -71,7 +75,11 @@ describe("dylora diff", () => {
     });
     for (const [args, status, message] of [
       [["base.safetensors", "tuned.safetensors", "--out", "x"], 2, "error[E_USAGE]: diff: no rank is chosen"],
-      [["base.safetensors", "--rank", "2", "--out", "x"], 2, "error[E_USAGE]: diff: 1 models are given"],
+      [
+        ["base.safetensors", "--rank", "2", "--out", "x"],
+        2,
+        "error[E_USAGE]: diff: two models are needed, found 1",
+      ],
       [["base.safetensors", "base.safetensors", "--rank", "2", "--out", "x"], 3, "error[E_INCOMPATIBLE]"],
       [
         ["base.safetensors", "tuned.safetensors", "--rank", "2", "--out", "d.safetensors"],

@@ -1,6 +1,6 @@
 /** Adapters merged into a base model: the merged file computes what the base model with the adapter computes. */
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -10,7 +10,7 @@ import type { ActiveModule } from "../src/denoiser/factors.js";
 import { TextConditioner } from "../src/denoiser/text-conditioner.js";
 import { type CheckpointConfigs, openCheckpoint, sha256OfFile } from "../src/models/checkpoint/index.js";
 import { loraTargets } from "../src/models/lora-targets.js";
-import { readHeader, SafetensorsFile } from "../src/safetensors/index.js";
+import { readHeader, SafetensorsFile, writeSafetensors } from "../src/safetensors/index.js";
 import { extract, planExtract } from "../src/surgery/index.js";
 import { planMergeIntoBase, runMergeIntoBase } from "../src/surgery/merge/base.js";
 import { relativeDifference } from "./helpers/matrix.js";
@@ -186,6 +186,8 @@ describe("in float16", () => {
 });
 
 describe("a diffusers folder", () => {
+  const isMid = (name: string) => name.startsWith("mid_block.");
+
   async function cluttered() {
     const folder = await tempFolder();
     const base = join(folder, "base");
@@ -240,6 +242,43 @@ describe("a diffusers folder", () => {
     const { metadata } = await readHeader(join(out, "unet", "diffusion_pytorch_model.safetensors"));
     expect(metadata).toMatchObject({ format: "pt", "modelspec.merged_from": "base, a" });
     expect(report.sizeBytes).toBe(await folderSize(out));
+  });
+
+  test("in shards, of which one changes, keeps all of them and their index", async () => {
+    const folder = await tempFolder();
+    const base = join(folder, "base");
+    await writeRandomDiffusers(base, SD1_TINY, "F16");
+    const whole = join(base, "unet", "diffusion_pytorch_model.safetensors");
+    const index: Record<string, string> = {};
+    {
+      await using file = await SafetensorsFile.open(whole);
+      for (const [i, isInShard] of [isMid, (name: string) => !isMid(name)].entries()) {
+        const shard = `diffusion_pytorch_model-0000${i + 1}-of-00002.safetensors`;
+        const tensors = [...file.header.tensors.values()].filter(({ name }) => isInShard(name));
+        for (const { name } of tensors) index[name] = shard;
+        const sources = tensors.map((tensor) => ({ ...tensor, data: () => file.read(tensor.name) }));
+        await writeSafetensors(join(base, "unet", shard), sources, { metadata: { format: "pt" } });
+      }
+    }
+    await rm(whole);
+    const indexName = "diffusion_pytorch_model.safetensors.index.json";
+    await writeFile(join(base, "unet", indexName), JSON.stringify({ metadata: {}, weight_map: index }));
+    const adapter = join(folder, "a.safetensors");
+    const mid = modulesForModel(SD1_TINY, 2).filter(({ name }) => name.startsWith("lora_unet_mid_block"));
+    await writeRandomAdapter(adapter, { modules: mid });
+
+    const report = await mergeInto(base, [{ path: adapter, ratio: 1 }], join(folder, "merged"));
+    expect(report).toMatchObject({ changedModules: mid.length, notes: [] });
+    const names = (await readdir(join(base, "unet"))).sort();
+    expect((await readdir(join(folder, "merged", "unet"))).sort()).toEqual(names);
+    const hashes = async (root: string) =>
+      Promise.all(names.map((name) => sha256OfFile(join(folder, root, "unet", name))));
+    const [before, after] = [await hashes("base"), await hashes("merged")];
+    expect(names.filter((_, i) => before[i] !== after[i])).toEqual([
+      "diffusion_pytorch_model-00001-of-00002.safetensors",
+    ]);
+    // Every weight is found, the index being as it was.
+    expect((await openCheckpoint(join(folder, "merged"))).unet.weights.size).toBe(Object.keys(index).length);
   });
 
   test("is replaced only with overwrite, and only if it is a model", async () => {

@@ -64,6 +64,27 @@ describe("dylora merge", () => {
     },
   );
 
+  test.each([
+    [["--ratios", "-0.5,2", "--out", "both.safetensors"]],
+    [["--ratios", "-0.5", "2", "--out", "both.safetensors"]],
+    [["--out", "both.safetensors", "--ratios", "-.5,2"]],
+    [["--block-weights", `-0.5${",-0.5".repeat(16)}`, "2", "--out", "both.safetensors"]],
+    [["--block_weights", `[-0.5${", -0.5".repeat(16)}]`, "ALL=2", "--out", "both.safetensors"]],
+  ])("values that begin with a minus are no options: %j", async (args) => {
+    const cwd = await twoAdapters();
+    const done = await merge(cwd, "cat.safetensors", "ink.safetensors", ...args);
+    expect(done).toMatchObject({ status: 0, stderr: "" });
+    const [cat, ink, both] = await Promise.all(
+      ["cat", "ink", "both"].map((name) => fileProducts(path.join(cwd, `${name}.safetensors`))),
+    );
+    const name = "lora_te_text_model_encoder_layers_0_mlp_fc1";
+    const expected = weightedSum([
+      [-0.5, cat!.get(name)!],
+      [2, ink!.get(name)!],
+    ]);
+    expect(relativeDifference(both!.get(name)!, expected)).toBeLessThan(1e-6);
+  });
+
   test("--rank, --dtype and --block-weights, as JSON; a dry run tells the same size", async () => {
     const cwd = await twoAdapters();
     const args = [
@@ -149,7 +170,7 @@ describe("what it refuses, with its exit code and nothing written", () => {
     [
       ["cat.safetensors", "--ratios", "1", "2", "--out", "x"],
       2,
-      "error[E_USAGE]: merge: --ratios: 2 numbers for 1 files",
+      "error[E_USAGE]: merge: --ratios: 2 numbers for 1 file",
     ],
     [
       ["cat.safetensors", "--ratios", "strong", "--out", "x"],

@@ -10,6 +10,7 @@ import { fileProducts } from "./helpers/file-products.js";
 import { relativeDifference } from "./helpers/matrix.js";
 import { writeRandomAdapter } from "./helpers/random-adapter.js";
 import { modulesForSdxl, writeRandomSdxl, writeRandomSdxlDiffusers } from "./helpers/random-checkpoint.js";
+import { writeJson } from "./helpers/sparse-safetensors.js";
 import { tempFolder } from "./helpers/temp-folder.js";
 
 let folder: string;
@@ -67,19 +68,22 @@ const SAMPLES = [
     "lora_te1_text_model_encoder_layers_11_mlp_fc2",
     "lora_te1_text_model_encoder_layers_11_mlp_fc2",
   ],
-  [
-    "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight",
-    1,
-    "lora_te2_text_model_encoder_layers_31_self_attn_k_proj",
-    "lora_te2_text_model_encoder_layers_31_self_attn_k_proj",
-  ],
+  ...(["q", "k", "v"] as const).map(
+    (part, block) =>
+      [
+        "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight",
+        block,
+        `lora_te2_text_model_encoder_layers_31_self_attn_${part}_proj`,
+        `lora_te2_text_model_encoder_layers_31_self_attn_${part}_proj`,
+      ] as const,
+  ),
   [
     "conditioner.embedders.1.model.transformer.resblocks.0.mlp.c_fc.weight",
     null,
     "lora_te2_text_model_encoder_layers_0_mlp_fc1",
     "lora_te2_text_model_encoder_layers_0_mlp_fc1",
   ],
-] as const;
+] as const satisfies readonly unknown[];
 
 describe("one file", () => {
   test("every weight changes by its product, whatever the adapter calls its module", async () => {
@@ -154,6 +158,17 @@ test("a diffusers folder", async () => {
     code: "E_INCOMPATIBLE",
     message: expect.stringContaining("one is a single file and the other a diffusers folder"),
   });
+});
+
+test("a diffusers folder's scheduler says what the model predicts", async () => {
+  await writeJson(join(at("base"), "scheduler"), "scheduler_config.json", {
+    prediction_type: "v_prediction",
+  });
+  await mergeInto(at("base"), [[at("usual.safetensors"), 1]], at("merged-v"));
+  const path = at("diff-v.safetensors");
+  await diffCheckpoints(at("base"), at("merged-v"), { path, rank: 2 });
+  await using adapter = await openAdapter(path);
+  expect(adapter.metadata["modelspec.prediction_type"]).toBe("v");
 });
 
 test("verify tells how much of the model an adapter covers", async () => {

@@ -3,6 +3,13 @@ import type { LoraModule } from "./module.js";
 
 export type BaseModel = "sd1" | "sd2" | "sdxl";
 
+/** As users know them. */
+export const BASE_MODEL_TITLES: Readonly<Record<BaseModel, string>> = {
+  sd1: "Stable Diffusion 1.x",
+  sd2: "Stable Diffusion 2.x",
+  sdxl: "Stable Diffusion XL",
+};
+
 export interface BaseModelFacts {
   /** What the metadata says, in its own words, or null. */
   readonly stated: string | null;

@@ -1,6 +1,6 @@
 /** A LoRA file as a list of modules, whatever its dialect. */
 
-export { type BaseModel, type BaseModelFacts, readBaseModel } from "./base-model.js";
+export { BASE_MODEL_TITLES, type BaseModel, type BaseModelFacts, readBaseModel } from "./base-model.js";
 export type { TensorReader } from "./combined-file.js";
 export {
   DIALECTS,

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { kindOfModule, kohyaNameOf, moduleAt, moduleOfKohyaName, modulesOf } from "./module-names.js";
 
@@ -171,5 +172,31 @@ describe("the lists", () => {
     expect(kindOfModule(shortcut, null)).toBe("conv1x1");
     // Only SD 1.x and 2.x have a fourth level.
     expect(kindOfModule(moduleAt("unet", "down_blocks.3.resnets.0.conv1")!, "sdxl")).toBe("conv3x3");
+  });
+});
+
+describe("the whole list", () => {
+  /** Of the first and last layers and the embeddings, which sd-scripts does not adapt. */
+  const NOT_ADAPTED = /\.(conv_in|conv_out|(time|add)_embedding\.linear_\d|text_projection)$/;
+
+  /**
+   * SHA-256 of `<kohya name> <component>.<path> <kind>`, sorted, a line each. Computed outside of this repository: names and
+   * kinds by walking the U-Net classes of sd-scripts (48d368fa) as its `LoRANetwork` does with `conv_dim`, SDXL's paths by its
+   * `make_unet_conversion_map`, text encoders by transformers' names.
+   */
+  it.each([
+    ["sd1", 278 + 72, "943fe566d35ed9657035e71f61c43ef1b41df1c0e266f7018cce303eab3179cb"],
+    ["sd2", 278 + 138, "92cb37a87a9cd76eff873e99c7def768aa5ea9d335255fc6dc542f76107a81ac"],
+    ["sdxl", 788 + 264, "d183eb2e9cf0fb47a899aaeaf72f367992392f752ff65a8747b1ea2c6db1b8b1"],
+  ] as const)("of %s is that of sd-scripts' own classes", (model, count, sha256) => {
+    const lines = modulesOf(model)
+      .filter(({ component, path }) => !NOT_ADAPTED.test(`${component}.${path}`))
+      .map((known) => {
+        const name = kohyaNameOf(known, model === "sdxl" ? "sdxl" : "flat");
+        return `${name} ${known.component}.${known.path} ${known.kinds.get(model)}`;
+      })
+      .sort();
+    expect(lines).toHaveLength(count);
+    expect(createHash("sha256").update(lines.join("\n")).digest("hex")).toBe(sha256);
   });
 });

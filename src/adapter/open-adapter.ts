@@ -171,7 +171,7 @@ function noAdapter(path: string, names: readonly string[]): DyloraError {
   const found = names.length === 0 ? "it holds no tensors" : `its tensors (${some(names)}) are no adapter's`;
   return new DyloraError("E_INCOMPATIBLE", `open ${path}: no LoRA file: ${found}`, {
     note: isCheckpoint
-      ? "It is a whole model: use it as --pretrained_model_name_or_path."
+      ? "It is a whole model: `dylora merge` takes it with --into, `train`, `generate` and `bench` with --pretrained_model_name_or_path."
       : "dylora reads LoRA files with the names of kohya (lora_unet_…), diffusers (unet.…lora_A.weight) and PEFT.",
   });
 }

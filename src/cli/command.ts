@@ -57,6 +57,11 @@ export function printNote(stderr: OutputStream, note: string): void {
   stderr.write(`${stderr.style.yellow("note")}: ${note}\n`);
 }
 
+/** Notes on options that are ignored. With --json stderr is for a program: it gets an error document or nothing. */
+export function printNotes(notes: readonly string[], { json, stderr }: CommandContext): void {
+  if (!json) for (const note of notes) printNote(stderr, note);
+}
+
 /** An option's flag as the command shows it: `--network_dim`, `--alpha-rule`. */
 export function flagOf(name: string, { flagStyle }: Pick<CommandDefinition, "flagStyle">): string {
   return `--${flagStyle === "kebab" ? name.replaceAll("_", "-") : name}`;

@@ -52,7 +52,7 @@ const FIGURES: readonly Column<Figures>[] = [
     align: "right",
     value: ({ relativeDifference }) => differenceText(relativeDifference),
   },
-  { title: "cosine", align: "right", value: ({ cosine }) => (cosine === null ? "-" : cosine.toFixed(4)) },
+  { title: "cosine", align: "right", value: ({ cosine }) => cosineText(cosine) },
   { title: "outputs", align: "right", value: ({ columnOverlap }) => overlapText(columnOverlap) },
   { title: "inputs", align: "right", value: ({ rowOverlap }) => overlapText(rowOverlap) },
 ];
@@ -106,6 +106,12 @@ const NOTHING = 1e-12;
 function differenceText(difference: number | null): string {
   if (difference === null) return "-";
   return difference < NOTHING ? "0 %" : formatPercent(100 * difference);
+}
+
+function cosineText(cosine: number | null): string {
+  if (cosine === null) return "-";
+  const text = cosine.toFixed(4);
+  return Number(text) === 0 ? "0.0000" : text;
 }
 
 function overlapText(overlap: number | null): string {

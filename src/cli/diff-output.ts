@@ -18,9 +18,18 @@ export function diffText(report: DiffReport, out: OutputStream): string {
   ];
   if (output !== null) {
     fields.push(["file", formatPath(output.path)]);
-    fields.push(["size", formatBytes(output.sizeBytes)]);
+    fields.push([
+      "size",
+      `${formatBytes(output.sizeBytes)}, ${formatQuantity(report.modules.length, "module")}`,
+    ]);
     fields.push(["hash", output.dataSha256.slice(0, SHORT_HASH)]);
     fields.push(["lost", `${formatPercent(100 * report.error!)} of the change, to the rank`]);
+  }
+  if (report.unheldShare > 0) {
+    fields.push([
+      "left out",
+      `${formatPercent(100 * report.unheldShare)} of the change: what no module of the file stands for`,
+    ]);
   }
   if (unchangedCount > 0) fields.push(["unchanged", formatQuantity(unchangedCount, "module")]);
   return [

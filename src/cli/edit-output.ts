@@ -1,5 +1,5 @@
 import type { EditReport, MetadataChange } from "../surgery/edit/edit.js";
-import { formatBytes, formatPath } from "./format.js";
+import { formatBytes, formatPath, formatQuantity } from "./format.js";
 import { printable } from "./printable.js";
 import { renderFields } from "./table.js";
 import type { OutputStream } from "./terminal.js";
@@ -19,7 +19,7 @@ export function editText(report: EditReport, out: OutputStream): string {
     report.hashMatched === false
       ? `${out.style.yellow("note")}: sshs_model_hash was not the hash of the data; it is now.\n`
       : "";
-  const head = `${formatPath(report.path)}: ${formatBytes(report.sizeBytes)}, ${report.changes.length} changes\n`;
+  const head = `${formatPath(report.path)}: ${formatBytes(report.sizeBytes)}, ${formatQuantity(report.changes.length, "change")}\n`;
   return head + changesText(report.changes) + wrong;
 }
 

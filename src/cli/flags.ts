@@ -26,7 +26,7 @@ export function declareFlags(command: Command, definition: CommandDefinition): v
 
 /**
  * Gives every flag the spelling that it is declared with: `--network-dim`, `--network_dim` and `--network_dim=8` are the
- * same option. What follows `--` is left alone.
+ * same option. A negative value is bound to its option, so that it is not taken for one itself. What follows `--` is left alone.
  */
 export function unifySpelling(args: readonly string[], command: Command): string[] {
   const declared = new Map(
@@ -35,13 +35,43 @@ export function unifySpelling(args: readonly string[], command: Command): string
     ),
   );
   const end = args.indexOf("--");
-  return args.map((arg, index) => {
+  const spelled = args.map((arg, index) => {
     if (!arg.startsWith("--") || (end >= 0 && index >= end)) return arg;
     const equals = arg.indexOf("=");
     const name = equals < 0 ? arg : arg.slice(0, equals);
     const long = declared.get(name.slice(2).replaceAll("-", "_"));
     return long === undefined ? arg : long + arg.slice(name.length);
   });
+  return bindNegativeValues(spelled, command);
+}
+
+/** A number or a list of numbers, `-1,0.5`: no option begins like that. */
+const NEGATIVE_VALUE = /^-\.?\d/;
+
+/** Of negative values, commander takes single numbers alone for values: it gets others as `--option=value`. */
+function bindNegativeValues(args: readonly string[], command: Command): string[] {
+  const valued = new Map(
+    command.options.flatMap((option) => (option.required ? [[option.long, option] as const] : [])),
+  );
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const bound: string[] = [];
+  let next = 0;
+  while (next < end) {
+    const arg = args[next++]!;
+    const option = valued.get(arg);
+    const first = next;
+    const most = option === undefined ? 0 : option.variadic ? end : first + 1;
+    while (next < Math.min(most, end) && isValue(args[next]!)) next++;
+    const values = args.slice(first, next);
+    if (values.some((value) => NEGATIVE_VALUE.test(value)))
+      bound.push(...values.map((value) => `${arg}=${value}`));
+    else bound.push(arg, ...values);
+  }
+  return [...bound, ...args.slice(end)];
+}
+
+function isValue(arg: string): boolean {
+  return !arg.startsWith("-") || NEGATIVE_VALUE.test(arg);
 }
 
 /** What was typed, option by option, in the table's order. */

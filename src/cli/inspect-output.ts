@@ -1,5 +1,6 @@
+import { BASE_MODEL_TITLES } from "../adapter/base-model.js";
 import { DIALECTS } from "../adapter/dialects/index.js";
-import type { AlphaRule, BaseModel, BaseModelFacts } from "../adapter/index.js";
+import type { AlphaRule, BaseModelFacts } from "../adapter/index.js";
 import { FOREIGN_METHODS } from "../adapter/module.js";
 import type { AdapterReport, EnergyReport, ModuleGroupReport, Range } from "../surgery/index.js";
 import { formatBytes, formatCount, formatPath, formatQuantity } from "./format.js";
@@ -57,18 +58,12 @@ function facts(report: AdapterReport): [string, string][] {
   return lines;
 }
 
-const MODEL_NAMES: Readonly<Record<BaseModel, string>> = {
-  sd1: "Stable Diffusion 1.x",
-  sd2: "Stable Diffusion 2.x",
-  sdxl: "Stable Diffusion XL",
-};
-
 function baseModelText({ stated, fromMetadata, fromShapes, predictionType }: BaseModelFacts): string {
   const known = fromShapes ?? fromMetadata;
   const prediction =
     predictionType === null ? "" : `, ${predictionType === "epsilon" ? "epsilon" : "v"} prediction`;
   const source = stated === null ? "from its shapes" : `metadata: ${printable(stated)}`;
-  return known === null ? "unknown" : `${MODEL_NAMES[known]}${prediction} (${source})`;
+  return known === null ? "unknown" : `${BASE_MODEL_TITLES[known]}${prediction} (${source})`;
 }
 
 function dyloraText({ dylora }: AdapterReport): string {
@@ -110,7 +105,7 @@ function warnings(report: AdapterReport): string[] {
   const { fromMetadata, fromShapes } = baseModel;
   if (fromMetadata !== null && fromShapes !== null && fromMetadata !== fromShapes) {
     notes.push(
-      `The metadata says ${MODEL_NAMES[fromMetadata]}, the shapes are those of ${MODEL_NAMES[fromShapes]}.`,
+      `The metadata says ${BASE_MODEL_TITLES[fromMetadata]}, the shapes are those of ${BASE_MODEL_TITLES[fromShapes]}.`,
     );
   }
   if (foreignModules.length > 0) {

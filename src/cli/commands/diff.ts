@@ -3,12 +3,13 @@ import { DyloraError } from "../../errors.js";
 import type { ConfigOf, OptionTable } from "../../options/option-spec.js";
 import { completeOptions } from "../../options/read-options.js";
 import { type DiffProgress, diffCheckpoints } from "../../surgery/diff/diff.js";
-import { defineCommand } from "../command.js";
+import { defineCommand, printNotes } from "../command.js";
 import { diffDocument, diffText } from "../diff-output.js";
 import { DTYPE_OPTION } from "../dtype-option.js";
 import { formatBytes } from "../format.js";
 import { writeDocument } from "../json.js";
 import { ProgressLine } from "../progress-line.js";
+import { DIFF_FOREIGN } from "../sd-scripts-tools.js";
 
 const DIFF_OPTIONS = {
   out: {
@@ -48,7 +49,6 @@ const DIFF_OPTIONS = {
     max: 1,
     group: "Diff",
     common: true,
-    alsoCalled: ["sv_fro", "dynamic_param"],
     description:
       "share of each module's squared norm to keep, for example 0.95: the lowest rank that does is taken",
     defaultText: "none",
@@ -89,6 +89,7 @@ export const diffCommand = defineCommand({
   positional: "<model...>",
   positionalDescription: "the base model and the tuned one, in this order",
   table: DIFF_OPTIONS,
+  foreign: DIFF_FOREIGN,
   details:
     "The difference of every linear layer and convolution of U-Net and text encoders becomes a module. What differs and is none (norms, biases, embeddings, the VAE) is listed: a LoRA cannot hold it.",
   examples: [
@@ -108,12 +109,13 @@ export const diffCommand = defineCommand({
   ],
   onInterrupt: "stopping",
 
-  async run({ positional, given }, context) {
+  async run({ positional, given, notes }, context) {
+    printNotes(notes, context);
     const options = completeOptions({ command: "diff", table: DIFF_OPTIONS }, given, "E_USAGE");
     const [base, tuned, ...more] = positional;
     if (base === undefined || tuned === undefined || more.length > 0) {
       throw usage(
-        `${positional.length} models are given instead of 2`,
+        `two models are needed, found ${positional.length}`,
         "Give the base model and the tuned one.",
       );
     }

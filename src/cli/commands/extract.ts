@@ -12,13 +12,14 @@ import {
   planExtract,
   type RankSelection,
 } from "../../surgery/index.js";
-import { type CommandContext, defineCommand, printNote } from "../command.js";
+import { type CommandContext, defineCommand, printNote, printNotes } from "../command.js";
 import { DTYPE_OPTION } from "../dtype-option.js";
 import { extractDocument, extractText, planDocument, planText } from "../extract-output.js";
 import { formatBytes } from "../format.js";
 import { writeDocument } from "../json.js";
 import { parseSize } from "../parse-size.js";
 import { ProgressLine } from "../progress-line.js";
+import { EXTRACT_FOREIGN } from "../sd-scripts-tools.js";
 
 const EXTRACT_OPTIONS = {
   ranks: {
@@ -161,6 +162,7 @@ export const extractCommand = defineCommand({
   positional: "<file>",
   positionalDescription: "DyLoRA file or PEFT folder (any LoRA will do); copies keep its dialect",
   table: EXTRACT_OPTIONS,
+  foreign: EXTRACT_FOREIGN,
   details:
     "The file of rank b is the part of the DyLoRA that was trained as rank b, byte for byte unless --dtype converts it. All files are written in one pass, and each appears only when it is complete.",
   examples: [
@@ -177,7 +179,8 @@ export const extractCommand = defineCommand({
   ],
   onInterrupt: "stopping",
 
-  async run({ positional, given }, context) {
+  async run({ positional, given, notes }, context) {
+    printNotes(notes, context);
     const options = completeOptions({ command: "extract", table: EXTRACT_OPTIONS }, given, "E_USAGE");
     checkCombination(options, given);
     await using parent = await openAdapter(positional[0] ?? "");

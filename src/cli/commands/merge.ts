@@ -7,9 +7,9 @@ import { planMergeIntoBase, runMergeIntoBase } from "../../surgery/merge/base.js
 import { parseBlockWeights } from "../../surgery/merge/block-weights.js";
 import { planMerge, runMerge } from "../../surgery/merge/merge.js";
 import type { MergeInput } from "../../surgery/merge/terms.js";
-import { type CommandContext, defineCommand } from "../command.js";
+import { type CommandContext, defineCommand, printNotes } from "../command.js";
 import { DTYPE_OPTION } from "../dtype-option.js";
-import { formatBytes } from "../format.js";
+import { formatBytes, formatQuantity } from "../format.js";
 import { writeDocument } from "../json.js";
 import {
   mergeBaseDocument,
@@ -22,6 +22,7 @@ import {
   mergeText,
 } from "../merge-output.js";
 import { ProgressLine } from "../progress-line.js";
+import { MERGE_FOREIGN } from "../sd-scripts-tools.js";
 
 const MERGE_OPTIONS = {
   ratios: {
@@ -110,6 +111,7 @@ export const mergeCommand = defineCommand({
   positional: "<file...>",
   positionalDescription: "LoRA files, of any ranks",
   table: MERGE_OPTIONS,
+  foreign: MERGE_FOREIGN,
   details:
     "Each file counts with ratio * alpha / rank, once. Without --rank the result is exact: its rank is the sum of the ranks. The 17 block weights of SD 1.x and 2.x are BASE (text encoder), IN01, IN02, IN04, IN05, IN07, IN08, M00, OUT03 to OUT11; the 12 of SDXL BASE, IN04, IN05, IN07, IN08, M00, OUT00 to OUT05; 26 and 20 name every block. Blocks that are not named keep 1.",
   examples: [
@@ -129,7 +131,8 @@ export const mergeCommand = defineCommand({
   ],
   onInterrupt: "stopping",
 
-  async run({ positional, given }, context) {
+  async run({ positional, given, notes }, context) {
+    printNotes(notes, context);
     const options = completeOptions({ command: "merge", table: MERGE_OPTIONS }, given, "E_USAGE");
     const ratios = readRatios(options.ratios, positional.length);
     const blockWeights = readBlockWeights(options.blockWeights, positional.length);
@@ -223,13 +226,16 @@ function readRatios(words: readonly string[], fileCount: number): number[] {
     throw usage(`--ratios: ${JSON.stringify(text)} is no number`, "Give the files before the options.");
   });
   if (ratios.length === fileCount) return ratios;
-  throw usage(`--ratios: ${ratios.length} numbers for ${fileCount} files`, "Give one for each file.");
+  throw usage(
+    `--ratios: ${formatQuantity(ratios.length, "number")} for ${formatQuantity(fileCount, "file")}`,
+    "Give one for each file.",
+  );
 }
 
 function readBlockWeights(texts: readonly string[], fileCount: number) {
   if (texts.length !== 0 && texts.length !== fileCount) {
     throw usage(
-      `--block-weights: ${texts.length} texts for ${fileCount} files`,
+      `--block-weights: ${formatQuantity(texts.length, "text")} for ${formatQuantity(fileCount, "file")}`,
       "Give one for each file; 1 leaves a file as it is.",
     );
   }

@@ -6,12 +6,13 @@ import { completeOptions } from "../../options/read-options.js";
 import { planResize, type ResizeOptions } from "../../surgery/resize/plan-resize.js";
 import { ENERGY_METHODS, type RankRule } from "../../surgery/resize/rank-rules.js";
 import { resize } from "../../surgery/resize/resize.js";
-import { type CommandContext, defineCommand } from "../command.js";
+import { type CommandContext, defineCommand, printNotes } from "../command.js";
 import { DTYPE_OPTION } from "../dtype-option.js";
 import { writeDocument } from "../json.js";
 import { parseSize } from "../parse-size.js";
 import { ProgressLine } from "../progress-line.js";
 import { resizeDocument, resizePlanDocument, resizePlanText, resizeText } from "../resize-output.js";
+import { RESIZE_FOREIGN } from "../sd-scripts-tools.js";
 
 const RESIZE_OPTIONS = {
   ranks: {
@@ -114,6 +115,7 @@ export const resizeCommand = defineCommand({
   positional: "<file>",
   positionalDescription: "LoRA file of any rank",
   table: RESIZE_OPTIONS,
+  foreign: RESIZE_FOREIGN,
   details:
     "Each module's product is cut off by its singular values: no other factors of that rank are closer to it. Error is the relative Frobenius norm of what is lost. The strength stays. All files are written in one pass, and each appears only when it is complete.",
   examples: [
@@ -132,7 +134,8 @@ export const resizeCommand = defineCommand({
   ],
   onInterrupt: "stopping",
 
-  async run({ positional, given }, context) {
+  async run({ positional, given, notes }, context) {
+    printNotes(notes, context);
     const options = completeOptions({ command: "resize", table: RESIZE_OPTIONS }, given, "E_USAGE");
     const rules = rankRules(options);
     const target = outputTarget(options.out, rules.length);

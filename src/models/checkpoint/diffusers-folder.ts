@@ -46,7 +46,7 @@ export async function openDiffusersFolder(path: string, withVae: boolean): Promi
     unet,
     textEncoder,
     vae: hasVae ? await diffusersVaePart(path, "vae") : null,
-    declaredPrediction: await declaredPrediction(path),
+    declaredPrediction: await predictionOfFolder(path),
     tokenizerDir: (await isFolder(tokenizerDir)) ? tokenizerDir : null,
   };
 }
@@ -168,7 +168,8 @@ function legacyVaeName(name: string): string {
   return legacy === undefined ? name : `${block}.${legacy}.${parameter}`;
 }
 
-async function declaredPrediction(path: string): Promise<DeclaredPrediction | null> {
+/** What the scheduler's configuration in a diffusers folder says; null where there is none. Errors as `ConfigFile`. */
+export async function predictionOfFolder(path: string): Promise<DeclaredPrediction | null> {
   const name = "scheduler/scheduler_config.json";
   const filePath = join(path, "scheduler", "scheduler_config.json");
   if (!(await exists(filePath))) return null;

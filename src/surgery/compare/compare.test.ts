@@ -11,6 +11,7 @@ import {
 import {
   everyKindOfModule,
   type RandomAdapterOptions,
+  type RandomModule,
   writeRandomAdapter,
 } from "../../../test/helpers/random-adapter.js";
 import { tempFolder } from "../../../test/helpers/temp-folder.js";
@@ -89,6 +90,41 @@ test("modules of one adapter only, and of other layers, are listed", async () =>
   await Promise.all([a!.close(), b!.close()]);
 });
 
+test.each([
+  [
+    "SDXL with Stability AI's block names and with diffusers'",
+    {
+      lora_unet_input_blocks_4_1_proj_in: "lora_unet_down_blocks_1_attentions_0_proj_in",
+      lora_unet_output_blocks_3_0_in_layers_2: "lora_unet_up_blocks_1_resnets_0_conv1",
+      lora_te2_text_model_encoder_layers_31_mlp_fc1: "lora_te2_text_model_encoder_layers_31_mlp_fc1",
+    },
+  ],
+  [
+    "the prefix that diffusers' converter writes for the only text encoder",
+    {
+      lora_te_text_model_encoder_layers_0_mlp_fc1: "lora_te1_text_model_encoder_layers_0_mlp_fc1",
+    },
+  ],
+] as [string, Record<string, string>][])("two names of one module: %s", async (_, names) => {
+  const named = (list: readonly string[]) =>
+    list.map((name): RandomModule => ({ name, kind: "linear", rank: 4, inFeatures: 16, outFeatures: 24 }));
+  const [a, b] = await twoAdapters(
+    { modules: named(Object.keys(names)) },
+    { modules: named(Object.values(names)) },
+  );
+  const report = await compareAdapters(a!, b!);
+  expect(report).toMatchObject({ onlyInA: [], onlyInB: [], differentShapes: [] });
+  expect(report.modules.map(({ name }) => name)).toEqual(a!.modules.map(({ name }) => name));
+  expect(report.modules).toHaveLength(Object.keys(names).length);
+  const [all] = report.totals;
+  // The same random numbers in both, if each module meets its other self.
+  expect([all!.cosine, all!.norms[0] / all!.norms[1]]).toEqual([
+    expect.closeTo(1, 12),
+    expect.closeTo(1, 12),
+  ]);
+  await Promise.all([a!.close(), b!.close()]);
+});
+
 test("a 1x1 convolution in two dimensions is the one in four", async () => {
   const module = {
     name: "lora_unet_mid_block_attentions_0_proj_in",
@@ -155,6 +191,17 @@ describe("two products", () => {
     );
     const expected = 3e-9 * norm(down.subarray(0, 30)) * norm(upT.subarray(0, 20));
     expect(differenceNorm / expected).toBeCloseTo(1, 5);
+  });
+
+  test("a direction that is float32's rounding has no angle", () => {
+    const down = Float32Array.from(randomMatrix(4, 30, 1));
+    // The fourth row is a mixture of the others but for its rounding to float32.
+    for (let i = 0; i < 30; i++) down[90 + i] = 0.3 * down[i]! - 0.7 * down[30 + i]! + 0.2 * down[60 + i]!;
+    const upT = Float32Array.from(randomMatrix(4, 20, 2));
+    const thin = { factors: { down, upT }, rank: 4, scale: 1 };
+    const other = { factors: factors(randomMatrix(5, 30, 3), randomMatrix(5, 20, 4)), rank: 5, scale: 1 };
+    const { rowAngles, columnAngles } = compareProducts(thin, other);
+    expect([rowAngles.length, columnAngles.length]).toEqual([3, 3]);
   });
 
   test("zeros have no direction", () => {

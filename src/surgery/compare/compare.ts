@@ -8,6 +8,7 @@ import {
   parameterCount,
 } from "../../adapter/index.js";
 import { throwIfAborted } from "../../io/index.js";
+import { moduleIdentity } from "../common/module-identity.js";
 import { inOrder } from "../svd/in-order.js";
 import { JobPool } from "../svd/job-pool.js";
 import { factorBytes, readModule } from "../svd/read-module.js";
@@ -23,6 +24,7 @@ export interface CompareOptions {
  * 0 below the line are null.
  */
 export interface ComparedModule {
+  /** As A names it; B may use another of kohya's names for the same module. */
   readonly name: string;
   readonly component: Component;
   readonly kind: ModuleKind;
@@ -63,7 +65,7 @@ export interface CompareReport {
   readonly totals: readonly ComparedTotal[];
   readonly onlyInA: readonly string[];
   readonly onlyInB: readonly string[];
-  /** Modules of one name whose layers have different sizes: they belong to different base models. */
+  /** Modules of both whose layers have different sizes: they belong to different base models. */
   readonly differentShapes: readonly string[];
 }
 
@@ -78,11 +80,12 @@ export async function compareAdapters(
   b: Adapter,
   options: CompareOptions = {},
 ): Promise<CompareReport> {
-  const inB = new Map(b.modules.map((module) => [module.name, module]));
-  const common = a.modules.filter(({ name }) => inB.has(name));
-  const pairs = common
-    .map((module) => ({ a: module, b: inB.get(module.name)! }))
-    .filter((pair) => layerOf(pair.a) === layerOf(pair.b));
+  const inB = new Map(b.modules.map((module) => [moduleIdentity(module), module]));
+  const common = a.modules.flatMap((module) => {
+    const other = inB.get(moduleIdentity(module));
+    return other === undefined ? [] : [{ a: module, b: other }];
+  });
+  const pairs = common.filter((pair) => layerOf(pair.a) === layerOf(pair.b));
 
   await using pool = new JobPool(factorBytes(a) + factorBytes(b));
   const modules: MeasuredModule[] = [];
@@ -112,16 +115,15 @@ export async function compareAdapters(
     });
     options.onProgress?.({ doneModules: modules.length, totalModules: pairs.length });
   }
-  const inA = new Set(a.modules.map(({ name }) => name));
-  const compared = new Set(modules.map(({ name }) => name));
+  const [pairedA, pairedB] = [new Set(common.map((pair) => pair.a)), new Set(common.map((pair) => pair.b))];
   return {
     a: { path: a.path, maxRank: a.maxRank, moduleCount: a.modules.length },
     b: { path: b.path, maxRank: b.maxRank, moduleCount: b.modules.length },
     modules: modules.map(({ differenceNorm: _, innerProduct: __, ...module }) => module),
     totals: totals(modules),
-    onlyInA: a.modules.map(({ name }) => name).filter((name) => !inB.has(name)),
-    onlyInB: b.modules.map(({ name }) => name).filter((name) => !inA.has(name)),
-    differentShapes: common.map(({ name }) => name).filter((name) => !compared.has(name)),
+    onlyInA: a.modules.filter((module) => !pairedA.has(module)).map(({ name }) => name),
+    onlyInB: b.modules.filter((module) => !pairedB.has(module)).map(({ name }) => name),
+    differentShapes: common.filter((pair) => layerOf(pair.a) !== layerOf(pair.b)).map((pair) => pair.a.name),
   };
 }
 

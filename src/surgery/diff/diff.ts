@@ -75,6 +75,8 @@ export interface DiffReport {
   readonly withinRounding: readonly ListedWeight[];
   /** What differs and is no LoRA module: norms, biases, embeddings, the first and last layers, the VAE. */
   readonly notRepresented: readonly ListedWeight[];
+  /** `norm` of what is not represented or left out, against the norm of all that differs in U-Net and text encoders: 0 to 1. */
+  readonly unheldShare: number;
   /** Parts that only one checkpoint has. */
   readonly unpaired: readonly ModelPartName[];
   /** `norm(lost) / norm(change)` over all modules of the file; null in a dry run. */
@@ -126,6 +128,7 @@ export async function diffCheckpoints(
         .filter(({ norm, roundingNorm }) => norm <= roundingNorm)
         .map(listed),
       notRepresented: sorted.notRepresented.map(listed),
+      unheldShare: unheldShare(sorted),
       unpaired,
       error: written === null ? null : job.totalError(),
       elapsedMs: performance.now() - startMs,
@@ -161,6 +164,14 @@ function sortDifferences(
     else changed.push({ target, difference });
   }
   return { changed, belowMinDiff, notRepresented, unchangedCount };
+}
+
+/** The VAE makes pictures out of latents: it is no part of what a LoRA changes. */
+function unheldShare({ changed, belowMinDiff, notRepresented }: SortedDifferences): number {
+  const energy = (differences: readonly WeightDifference[]) =>
+    differences.reduce((sum, { part, norm }) => sum + (part === "vae" ? 0 : norm ** 2), 0);
+  const unheld = energy([...belowMinDiff, ...notRepresented]);
+  return Math.sqrt(unheld / (unheld + energy(changed.map(({ difference }) => difference))));
 }
 
 async function writeDifference(job: DiffJob, base: ModelWeights, tuned: ModelWeights, options: DiffOptions) {

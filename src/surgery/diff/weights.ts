@@ -1,6 +1,6 @@
 /** Two checkpoints, weight by weight. */
 import { type FileHandle, open } from "node:fs/promises";
-import type { BaseModel } from "../../adapter/index.js";
+import { BASE_MODEL_TITLES } from "../../adapter/index.js";
 import { DyloraError } from "../../errors.js";
 import { readError, throwIfAborted } from "../../io/index.js";
 import type { WeightRef, Weights } from "../../models/checkpoint/index.js";
@@ -53,7 +53,11 @@ export function pairWeights(
   tuned: ModelWeights,
 ): { readonly pairs: readonly WeightPair[]; readonly unpaired: readonly ModelPartName[] } {
   if (base.family !== tuned.family) {
-    throw different(base, tuned, `one is ${FAMILIES[base.family]}, the other ${FAMILIES[tuned.family]}`);
+    throw different(
+      base,
+      tuned,
+      `one is ${BASE_MODEL_TITLES[base.family]}, the other ${BASE_MODEL_TITLES[tuned.family]}`,
+    );
   }
   if (base.family === "sdxl" && base.layout !== tuned.layout) {
     throw different(base, tuned, "of SDXL, one is a single file and the other a diffusers folder");
@@ -85,12 +89,6 @@ export function pairWeights(
   }
   return { pairs, unpaired };
 }
-
-const FAMILIES: Readonly<Record<BaseModel, string>> = {
-  sd1: "Stable Diffusion 1.x",
-  sd2: "Stable Diffusion 2.x",
-  sdxl: "SDXL",
-};
 
 export interface MeasureOptions {
   readonly onProgress?: (progress: { readonly doneBytes: number; readonly totalBytes: number }) => void;

@@ -68,12 +68,16 @@ export type BlockWeights = ReadonlyMap<string, number>;
 /**
  * Reads block weights.
  *
- * @param text - 12, 17, 20 or 26 numbers separated by commas; or `BLOCK=number` pairs, later ones winning: `OUT=0.5,OUT04=0`
+ * @param text - 12, 17, 20 or 26 numbers separated by commas, in brackets or not; or `BLOCK=number` pairs, later ones winning: `OUT=0.5,OUT04=0`
  *   (`IN`, `OUT`, `MID`, `TE`, `UNET` and `ALL` are groups); or one number, the weight of everything
  * @throws {DyloraError} `E_USAGE`
  */
 export function parseBlockWeights(text: string): BlockWeights {
-  const parts = text.split(",").map((part) => part.trim());
+  // sd-scripts' --lbws is a JSON list.
+  const parts = text
+    .replace(/^\s*\[(.*)\]\s*$/s, "$1")
+    .split(",")
+    .map((part) => part.trim());
   if (parts.some((part) => part.includes("="))) return namedWeights(parts, text);
   const values = parts.map((part) => weightOf(part, text));
   if (values.length === 1) return new Map(BLOCKS.map((block) => [block, values[0]!]));
@@ -104,7 +108,8 @@ function namedWeights(parts: readonly string[], text: string): BlockWeights {
     }
     for (const block of blocks) weights.set(block, weightOf(value, text));
   }
-  return weights;
+  // Who names some blocks knows of the others; a list that is short of some may be for another kind of model.
+  return new Map(BLOCKS.map((block) => [block, weights.get(block) ?? 1]));
 }
 
 function weightOf(text: string, list: string): number {

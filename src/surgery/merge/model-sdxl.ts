@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import type { Component } from "../../adapter/index.js";
 import { DyloraError } from "../../errors.js";
+import { predictionOfFolder } from "../../models/checkpoint/diffusers-folder.js";
 import { clipOriginalNames, type WeightRef, type Weights } from "../../models/checkpoint/index.js";
 import { isFolder } from "../../models/checkpoint/paths.js";
 import { predictionFromMetadata } from "../../models/checkpoint/prediction-type.js";
@@ -103,7 +104,7 @@ async function diffusersParts(path: string) {
     const tensors: TensorIndex = await readFolderTensors(path, part, stem);
     parts.set(part, new Map([...tensors].flatMap(([name, tensor]) => weightsOf(name, tensor))));
   }
-  return { parts, prediction: null };
+  return { parts, prediction: await predictionOfFolder(path) };
 }
 
 /** A tensor as weights: OpenCLIP packs q, k and v into one tensor. Types that are no weights' are left out. */

@@ -1,14 +1,15 @@
 /** Several adapters as one sum: for every module the terms `scale · up · down` that add up to it. */
 import {
   type Adapter,
+  BASE_MODEL_TITLES,
   type BaseModel,
   type Component,
   type LoraModule,
   type ModuleKind,
   readBaseModel,
 } from "../../adapter/index.js";
-import { moduleOfKohyaName } from "../../adapter/module-names.js";
 import { DyloraError } from "../../errors.js";
+import { moduleIdentity } from "../common/module-identity.js";
 import { type BlockWeights, blockOfModule } from "./block-weights.js";
 
 /** One adapter with its strength. */
@@ -66,7 +67,7 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
   const silenced: string[] = [];
   for (const { adapter, ratio, blockWeights } of inputs) {
     for (const module of adapter.modules) {
-      const key = identityOf(module);
+      const key = moduleIdentity(module);
       let sum = modules.get(key);
       if (sum === undefined) {
         const { name, component, kind, inFeatures, outFeatures } = module;
@@ -90,12 +91,6 @@ export function collectTerms(inputs: readonly MergeInput[], subject: string): Me
     );
   }
   return { modules: [...modules.values()], silenced, baseModel, notes: notesOf(inputs, silenced) };
-}
-
-/** SDXL's modules have two names, and its first text encoder a prefix that other files use for their only one. */
-function identityOf({ name }: LoraModule): string {
-  const known = moduleOfKohyaName(name);
-  return known === null ? name : `${known.component}.${known.path}`;
 }
 
 function blockWeight(module: string, weights: BlockWeights | null | undefined): number {
@@ -131,7 +126,7 @@ function commonBaseModel(inputs: readonly MergeInput[], subject: string): BaseMo
     if (found !== null && found.model !== model) {
       throw new DyloraError(
         "E_INCOMPATIBLE",
-        `${subject}: ${found.path} is made for ${found.model}, ${adapter.path} for ${model}`,
+        `${subject}: ${found.path} is made for ${BASE_MODEL_TITLES[found.model]}, ${adapter.path} for ${BASE_MODEL_TITLES[model]}`,
         { note: "Nothing was written. Merge adapters that were trained on the same kind of base model." },
       );
     }

@@ -1,5 +1,5 @@
 /** Strengths that cannot be meant, and metadata that contradicts the tensors. */
-import { type Adapter, type LoraModule, readBaseModel } from "../../adapter/index.js";
+import { type Adapter, BASE_MODEL_TITLES, type LoraModule, readBaseModel } from "../../adapter/index.js";
 import type { VerifyProblem } from "./verify.js";
 
 /** Trainers use alphas of 1 to twice the rank; beyond this scale a wrong alpha is likelier than a strong one. */
@@ -71,7 +71,7 @@ export function metadataProblems({ metadata, modules, maxRank, dylora }: Adapter
   if (fromMetadata !== null && fromShapes !== null && fromMetadata !== fromShapes) {
     warn(
       "metadata-base-model",
-      `The metadata say ${stated}, but names and shapes are those of an adapter for ${fromShapes}.`,
+      `The metadata say ${stated}, but names and shapes are those of an adapter for ${BASE_MODEL_TITLES[fromShapes]}.`,
       "ss_base_model_version",
     );
   }

@@ -340,6 +340,22 @@ describe("against a base model", () => {
     );
   });
 
+  test("one that predicts something else", async () => {
+    const path = newPath();
+    const modules = modulesForModel(SD2_TINY, 2);
+    await writeRandomAdapter(path, { modules, metadata: { ss_base_model_version: "sd_v2_v" } });
+    for (const [says, expected] of [
+      ["epsilon", ["warning base-prediction", "note base-coverage"]],
+      ["v", ["note base-coverage"]],
+      [null, ["note base-coverage"]],
+    ] as const) {
+      const base = newPath();
+      const metadata = says === null ? null : { "modelspec.prediction_type": says };
+      await writeRandomSingleFile(base, SD2_TINY, "F16", metadata);
+      expect(codesOf(await verifyFile(path, { basePath: base }))).toEqual(expected);
+    }
+  });
+
   test("one that does not, and a base model as the file to verify", async () => {
     const [base, path] = [newPath(), newPath()];
     await writeRandomSingleFile(base, SD1_TINY, "F16");
