@@ -196,6 +196,13 @@ describe("findNonFinite", () => {
     expect(findNonFinite(bytes.subarray(0, (bytes.length / 4) * 2), dtype)).toBe(-1);
   });
 
+  it.each(WRITABLE_DTYPES)("finds a negative infinity in %s, wherever the bytes lie", (dtype) => {
+    const bytes = encodeFromFloat32(Float32Array.of(0, 448, -0, 2 ** -14, Number.NEGATIVE_INFINITY), dtype);
+    const unaligned = new Uint8Array(bytes.length + 1).subarray(1);
+    unaligned.set(bytes);
+    expect(findNonFinite(unaligned, dtype)).toBe(4);
+  });
+
   it("does not take a large float64 for infinite", () => {
     expect(findNonFinite(new Uint8Array(Float64Array.of(1e300).buffer), "F64")).toBe(-1);
   });
