@@ -129,14 +129,14 @@ function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<R
   }));
 }
 
-/** `-0.0208 ±0.0016`: the intervals are symmetric. */
+/** `-0.0208 [-0.0224, -0.0192]` */
 function formatPaired(difference: PairedDifference | null): string {
   if (difference === null) return "-";
-  const { mean, ciHigh } = difference;
+  const { mean, ciLow, ciHigh } = difference;
   if (!Number.isFinite(ciHigh)) return `${formatDifference(mean, mean)} (one image)`;
-  const reach = ciHigh - mean;
-  const largest = Math.max(Math.abs(mean), reach);
-  return `${formatDifference(mean, largest)} ±${formatDifference(reach, largest).replace("+", "")}`;
+  const largest = Math.max(Math.abs(ciLow), Math.abs(ciHigh));
+  const format = (value: number) => formatDifference(value, largest);
+  return `${format(mean)} [${format(ciLow)}, ${format(ciHigh)}]`;
 }
 
 /** `120 ms`, `2.7 s`. */

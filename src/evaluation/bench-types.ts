@@ -9,8 +9,8 @@ import type { LoadedAdapter } from "../sampling/loaded-adapter.js";
 import type { LossStore } from "./loss-store.js";
 
 /**
- * Mean of paired differences with its 95 % confidence interval, which is infinite where there are too few images for one
- * (JSON has null for that).
+ * Mean of paired differences with its 95 % confidence interval, which is infinite where there is one image (JSON has null for that). The mean
+ * need not be its middle.
  */
 export interface PairedDifference {
   readonly mean: number;
