@@ -61,7 +61,7 @@ function fileText(file: FileResult, { base, bands, settings }: BenchReport, out:
   const { multipliers } = settings;
   const isPlain = multipliers.length === 1 && multipliers[0] === 1;
   const names: Column<Row>[] = [
-    { title: "rank", align: "right", value: ({ rank }) => String(rank?.rank ?? 0) },
+    { title: "rank", align: "right", value: ({ rank }) => rankLabel(file, rank?.rank ?? 0) },
     ...(isPlain
       ? []
       : [
@@ -75,7 +75,8 @@ function fileText(file: FileResult, { base, bands, settings }: BenchReport, out:
   const losses = renderTable(rows, [...names, ...lossColumns(file, base, out)], out);
   const byBand = renderTable(rows, [...names, ...bandColumns(base, bands)], out);
   const title = out.style.bold(formatPath(file.path));
-  return `${title}\n${losses}${file.recommendation.reason}\n\n${out.style.bold("mean loss by timestep")}\n${byBand}`;
+  const mixed = file.versusUniform === null ? "" : `${file.versusUniform.sentence}\n`;
+  return `${title}\n${losses}${file.recommendation.reason}\n${mixed}\n${out.style.bold("mean loss by timestep")}\n${byBand}`;
 }
 
 function lossColumns(file: FileResult, base: BaseResult, out: OutputStream): Column<Row>[] {
@@ -127,6 +128,11 @@ function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<R
     align: "right",
     value: ({ result }) => formatLoss(result === null ? base.bands[index]! : result.bands[index]!.meanLoss),
   }));
+}
+
+/** `8`; `to 16` for modules with ranks of their own. */
+function rankLabel({ isMixed, maxRank }: FileResult, rank: number): string {
+  return isMixed && rank === maxRank ? `to ${rank}` : String(rank);
 }
 
 /** `-0.0208 [-0.0224, -0.0192]` */

@@ -73,6 +73,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
       isDylora: file.ranks.length > 1,
       dialect: "kohya",
       maxRank,
+      isMixed: false,
       ranks: file.ranks.map((rank) => ({
         rank,
         fileSizeBytes: 75_000 + 50_000 * rank,
@@ -99,6 +100,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
         bestMultiplier: 1,
         reason: `Rank ${recommended} is as good as any.`,
       },
+      versusUniform: null,
     };
   });
   const chosen = fileResults[best.file]!.recommendation;

@@ -18,7 +18,7 @@ export function resultTable(report: BenchReport): Omit<DataTable, "id"> {
       return {
         highlighted: chosen,
         cells: [
-          `${several ? `${file.name}, ` : ""}rank ${entry.rank}${chosen ? " (recommended)" : ""}`,
+          `${several ? `${file.name}, ` : ""}${file.isMixed && entry.rank === file.maxRank ? "ranks up to" : "rank"} ${entry.rank}${chosen ? " (recommended)" : ""}`,
           formatLoss(result.meanLoss),
           pairedText(result.versusFullRank),
           pairedText(result.versusBase),
