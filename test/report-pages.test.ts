@@ -95,7 +95,7 @@ describe("the page of a comparison", () => {
       },
       "wide at rank 64 is enough",
     ],
-    ["too few images", { images: 2 }, "Too few images to tell the ranks apart"],
+    ["one image", { images: 1 }, "One image cannot tell the ranks apart"],
     [
       "ten files",
       { files: Array.from({ length: 10 }, (_, index) => ({ name: `f${index}.safetensors`, ranks: [4, 8] })) },

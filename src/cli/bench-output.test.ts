@@ -27,10 +27,10 @@ test("losses and bands, base first, the recommended rank marked", () => {
     Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.
 
     cat.safetensors
-    rank    loss  against rank 8       against base        gain    size  of full   step
-       0  0.1432  -                    -                      -       -        -  80 ms  base model
-       4  0.1238  -0.000014 ±0.000500  -0.0194 ±0.0020  100.0 %  275 kB     58 %  84 ms  <- recommended
-       8  0.1238  -                    -0.0194 ±0.0020   99.9 %  475 kB    100 %  88 ms
+    rank    loss  against rank 8                    against base                   gain    size  of full   step
+       0  0.1432  -                                 -                                 -       -        -  80 ms  base model
+       4  0.1238  -0.000014 [-0.000514, +0.000486]  -0.0194 [-0.0214, -0.0174]  100.0 %  275 kB     58 %  84 ms  <- recommended
+       8  0.1238  -                                 -0.0194 [-0.0214, -0.0174]   99.9 %  475 kB    100 %  88 ms
     Rank 4 is as good as any.
 
     mean loss by timestep

@@ -61,7 +61,7 @@ function fileText(file: FileResult, { base, bands, settings }: BenchReport, out:
   const { multipliers } = settings;
   const isPlain = multipliers.length === 1 && multipliers[0] === 1;
   const names: Column<Row>[] = [
-    { title: "rank", align: "right", value: ({ rank }) => String(rank?.rank ?? 0) },
+    { title: "rank", align: "right", value: ({ rank }) => rankLabel(file, rank?.rank ?? 0) },
     ...(isPlain
       ? []
       : [
@@ -75,7 +75,8 @@ function fileText(file: FileResult, { base, bands, settings }: BenchReport, out:
   const losses = renderTable(rows, [...names, ...lossColumns(file, base, out)], out);
   const byBand = renderTable(rows, [...names, ...bandColumns(base, bands)], out);
   const title = out.style.bold(formatPath(file.path));
-  return `${title}\n${losses}${file.recommendation.reason}\n\n${out.style.bold("mean loss by timestep")}\n${byBand}`;
+  const mixed = file.versusUniform === null ? "" : `${file.versusUniform.sentence}\n`;
+  return `${title}\n${losses}${file.recommendation.reason}\n${mixed}\n${out.style.bold("mean loss by timestep")}\n${byBand}`;
 }
 
 function lossColumns(file: FileResult, base: BaseResult, out: OutputStream): Column<Row>[] {
@@ -129,14 +130,19 @@ function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<R
   }));
 }
 
-/** `-0.0208 ±0.0016`: the intervals are symmetric. */
+/** `8`; `to 16` for modules with ranks of their own. */
+function rankLabel({ isMixed, maxRank }: FileResult, rank: number): string {
+  return isMixed && rank === maxRank ? `to ${rank}` : String(rank);
+}
+
+/** `-0.0208 [-0.0224, -0.0192]` */
 function formatPaired(difference: PairedDifference | null): string {
   if (difference === null) return "-";
-  const { mean, ciHigh } = difference;
+  const { mean, ciLow, ciHigh } = difference;
   if (!Number.isFinite(ciHigh)) return `${formatDifference(mean, mean)} (one image)`;
-  const reach = ciHigh - mean;
-  const largest = Math.max(Math.abs(mean), reach);
-  return `${formatDifference(mean, largest)} ±${formatDifference(reach, largest).replace("+", "")}`;
+  const largest = Math.max(Math.abs(ciLow), Math.abs(ciHigh));
+  const format = (value: number) => formatDifference(value, largest);
+  return `${format(mean)} [${format(ciLow)}, ${format(ciHigh)}]`;
 }
 
 /** `120 ms`, `2.7 s`. */

@@ -14,7 +14,7 @@ export async function runTrainer(
 ): Promise<number> {
   const reporter = new TrainReporter(context, { json: context.json });
   for (const note of notes) reporter.note(note);
-  const page = new RunPage((problem) => reporter.note(problem));
+  const page = new RunPage({ onProblem: (problem) => reporter.note(problem) });
   // Said when the page is written: who reads events knows that nothing comes after it.
   let last: TrainEvent | null = null;
   try {

@@ -13,6 +13,8 @@ export interface BenchAdapter {
   readonly isDylora: boolean;
   readonly dialect: string;
   readonly maxRank: number;
+  /** Whether its modules have ranks of their own; those of a DyLoRA do not. */
+  readonly isMixed: boolean;
   /** Ascending, the maximum included. */
   readonly ranks: readonly number[];
   readonly loaded: LoadedAdapter;
@@ -64,6 +66,7 @@ async function readAdapter(
     isDylora: file.dylora.isDylora,
     dialect,
     maxRank,
+    isMixed: !file.dylora.isDylora && file.modules.some(({ rank }) => rank < maxRank),
     ranks,
     loaded,
     fileSizeBytes: (rank) => sizes.get(rank)!,

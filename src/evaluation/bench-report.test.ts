@@ -17,7 +17,7 @@ const losses = (gain: number, name: string, spread = 0.001) => {
 };
 
 const adapter = (path: string, ranks: readonly number[], bytesPerRank: number): BenchAdapter => ({
-  ...{ path, isDylora: ranks.length > 1, dialect: "kohya", maxRank: ranks.at(-1)!, ranks },
+  ...{ path, isDylora: ranks.length > 1, dialect: "kohya", maxRank: ranks.at(-1)!, isMixed: false, ranks },
   loaded: undefined as unknown as BenchAdapter["loaded"],
   fileSizeBytes: (rank) => rank * bytesPerRank,
   key: () => "",
@@ -115,7 +115,8 @@ describe("benchResults", () => {
 describe("widestHalfWidth", () => {
   test("looks at differences to the full rank, and of a file with one rank to the base model", () => {
     const results = benchResults(measured);
-    const reach = (difference: { mean: number; ciHigh: number }) => difference.ciHigh - difference.mean;
+    const reach = (difference: { ciLow: number; ciHigh: number }) =>
+      (difference.ciHigh - difference.ciLow) / 2;
     const reaches = [
       ...results.files[0]!.ranks[0]!.multipliers.map(({ versusFullRank }) => reach(versusFullRank!)),
       ...results.files[1]!.ranks[0]!.multipliers.map(({ versusBase }) => reach(versusBase)),

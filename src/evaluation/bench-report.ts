@@ -13,6 +13,7 @@ import type {
 import { type Candidate, recommend } from "./recommend.js";
 import { PairedComparison } from "./statistics.js";
 import { BAND_COUNT, bandOfDraw } from "./timestep-bands.js";
+import { versusUniform } from "./versus-uniform.js";
 
 /** The losses of one file at one rank with one multiplier. */
 export interface MeasuredVariant {
@@ -85,14 +86,16 @@ export function benchResults(measured: MeasuredBench): BenchResults {
     };
   };
   const files = measured.adapters.map(
-    ({ path, isDylora, dialect, maxRank, ranks }, file): FileResult => ({
+    ({ path, isDylora, dialect, maxRank, isMixed, ranks }, file): FileResult => ({
       path,
       name: measured.names[file]!,
       isDylora,
       dialect,
       maxRank,
+      isMixed,
       ranks: ranks.map((rank) => rankResult(file, rank)),
       recommendation: recommendInFile(file, measured, all.comparison),
+      versusUniform: versusUniform(file, measured, all.comparison),
     }),
   );
   return {
@@ -227,10 +230,15 @@ function recommendation(choice: {
   };
 }
 
-/** `rank 8`; `rank 8 at 0.75` where there is a choice. */
-function variantName({ rank, multiplier }: MeasuredVariant, { multipliers }: MeasuredBench): string {
+/** `rank 8`; `rank 8 at 0.75` where there is a choice; `the mix up to rank 16`. */
+function variantName(
+  { file, rank, multiplier }: MeasuredVariant,
+  { multipliers, adapters }: MeasuredBench,
+): string {
   const isPlain = multipliers.length === 1 && multiplier === 1;
-  return isPlain ? `rank ${rank}` : `rank ${rank} at ${multiplier}`;
+  const { isMixed, maxRank } = adapters[file]!;
+  const name = isMixed && rank === maxRank ? `the mix up to rank ${rank}` : `rank ${rank}`;
+  return isPlain ? name : `${name} at ${multiplier}`;
 }
 
 /** Null of nothing. */

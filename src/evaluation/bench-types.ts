@@ -9,8 +9,8 @@ import type { LoadedAdapter } from "../sampling/loaded-adapter.js";
 import type { LossStore } from "./loss-store.js";
 
 /**
- * Mean of paired differences with its 95 % confidence interval, which is infinite where there are too few images for one
- * (JSON has null for that).
+ * Mean of paired differences with its 95 % confidence interval, which is infinite where there is one image (JSON has null for that). The mean
+ * need not be its middle.
  */
 export interface PairedDifference {
   readonly mean: number;
@@ -95,10 +95,26 @@ export interface FileResult {
   /** Whose names its tensors have. */
   readonly dialect: string;
   readonly maxRank: number;
+  /** Whether its modules have ranks of their own, up to `maxRank`. */
+  readonly isMixed: boolean;
   /** Ascending by rank; the full rank is always the last. */
   readonly ranks: readonly RankResult[];
   /** The smallest rank of this file that is good enough. */
   readonly recommendation: Recommendation;
+  /** Where its modules have different ranks and another file has one rank for all in that size; null elsewhere. */
+  readonly versusUniform: VersusUniform | null;
+}
+
+/** A file of mixed ranks beside the largest DyLoRA rank that takes no more space (2 % aside). */
+export interface VersusUniform {
+  /** Index in `BenchReport.files`. */
+  readonly file: number;
+  readonly rank: number;
+  readonly fileSizeBytes: number;
+  /** Loss of the mixed ranks minus loss of the one rank, in pairs, both at strength 1, or at the first one that was measured. */
+  readonly difference: PairedDifference;
+  /** One sentence with the numbers. */
+  readonly sentence: string;
 }
 
 /** The choice among all files. */

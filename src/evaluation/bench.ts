@@ -19,7 +19,7 @@ import { modelKey } from "./content-keys.js";
 import { HeldOut } from "./held-out.js";
 import { LossStore } from "./loss-store.js";
 import { type KeyedSample, Measurement } from "./measurement.js";
-import { DEFAULT_CONFIDENCE } from "./statistics.js";
+import { DEFAULT_CONFIDENCE, MIN_BOOTSTRAP_IMAGES } from "./statistics.js";
 import { timestepBands } from "./timestep-bands.js";
 
 /**
@@ -226,7 +226,7 @@ function settingsOf(setup: BenchSetup): BenchSettings {
 }
 
 function warningsOf(
-  { halfWidth, stoppedBy }: BenchExtent,
+  { halfWidth, stoppedBy, imageCount }: BenchExtent,
   { until }: BenchConfig,
   store: LossStore,
 ): string[] {
@@ -236,12 +236,18 @@ function warningsOf(
       `${store.path}: ${store.unreadableLines} lines are no losses; what they may have been was measured again.`,
     );
   }
-  if (until !== null && stoppedBy === "samples") {
+  if (imageCount < MIN_BOOTSTRAP_IMAGES) {
     warnings.push(
-      Number.isFinite(halfWidth)
-        ? `--until ${until} was not reached: the widest interval is ±${Number(halfWidth.toPrecision(2))} of the base model's loss. ` +
-            "More --samples narrow it, and more images."
-        : "--until needs at least 2 images: of one, nothing tells how images differ.",
+      imageCount === 1
+        ? `One image gives no intervals, for nothing tells how images differ: measure on ${MIN_BOOTSTRAP_IMAGES} or more.`
+        : `Intervals of ${imageCount} images rest on the assumption that differences are normally distributed, and are too narrow ` +
+            `where they are not: measure on ${MIN_BOOTSTRAP_IMAGES} or more before you trust them.`,
+    );
+  }
+  if (until !== null && stoppedBy === "samples" && imageCount > 1) {
+    warnings.push(
+      `--until ${until} was not reached: half the widest interval is ${Number(halfWidth.toPrecision(2))} of the base model's loss. ` +
+        "More --samples narrow it, and more images.",
     );
   }
   return warnings;

@@ -57,7 +57,7 @@ export function recommend<C extends Candidate>(
   const rejected = smaller.find(({ size }) => size === smaller.at(-1)!.size);
 
   const gain = comparison.difference(base, best.losses);
-  const cost = (candidate: C) => describe(comparison.difference(candidate.losses, best.losses));
+  const cost = (candidate: C) => describeDifference(comparison.difference(candidate.losses, best.losses));
   const facts =
     chosen === best
       ? `${best.name} has the lowest loss, ${amount(Math.abs(gain.mean))} ${gain.mean < 0 ? "above" : "below"} the base model's`
@@ -73,7 +73,7 @@ export function recommend<C extends Candidate>(
 }
 
 /** `+0.00021 [-0.00010, +0.00052]` */
-function describe({ mean, ciLow, ciHigh }: PairedDifference): string {
+export function describeDifference({ mean, ciLow, ciHigh }: PairedDifference): string {
   return `${signed(mean)} [${signed(ciLow)}, ${signed(ciHigh)}]`;
 }
 

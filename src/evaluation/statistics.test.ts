@@ -3,17 +3,31 @@ import { DyloraError } from "../errors.js";
 import { type RandomStream, randomStream } from "../random/stream.js";
 import { type BootstrapOptions, PairedComparison } from "./statistics.js";
 
-/** Draws with mean 0 and variance 1, of the shapes that differences of losses have. */
+const exponential = (random: RandomStream) => -Math.log(1 - random.uniform());
+
+/** Draws of ln X = N(0, sigma²), with mean 0 and variance 1. */
+const logNormal = (sigma: number) => (random: RandomStream) => {
+  const mean = Math.exp(sigma ** 2 / 2);
+  return (Math.exp(sigma * random.normal()) / mean - 1) / Math.sqrt(Math.exp(sigma ** 2) - 1);
+};
+
+/** Draws with mean 0 and variance 1, of the shapes that differences of losses may have. */
 const SHAPES: Record<string, (random: RandomStream) => number> = {
   normal: (random) => random.normal(),
-  skewed: (random) => -Math.log(1 - random.uniform()) - 1,
-  "skewed a little": (random) =>
-    (-Math.log((1 - random.uniform()) * (1 - random.uniform())) - 2) / Math.SQRT2,
-  // Student's t with 4 degrees of freedom has variance 2.
-  "heavy-tailed": (random) => {
+  exponential: (random) => exponential(random) - 1,
+  gamma: (random) => (exponential(random) + exponential(random) - 2) / Math.SQRT2,
+  "log-normal": logNormal(0.5),
+  "log-normal, skewness 6": logNormal(1),
+  // Variance 2.
+  "t with 4 degrees": (random) => {
     const chiSquare = [0, 0, 0, 0].reduce((sum) => sum + random.normal() ** 2, 0);
     return random.normal() / Math.sqrt(chiSquare / 4) / Math.SQRT2;
   },
+  "two spreads": (random) => (random.uniform() < 0.2 ? 2 : 0.5) * random.normal(),
+  "one in ten far off": (random) =>
+    ((random.uniform() < 0.1 ? 2 : 0) + 0.5 * random.normal() - 0.2) / Math.sqrt(0.61),
+  uniform: (random) => Math.sqrt(12) * (random.uniform() - 0.5),
+  "two groups": (random) => (random.uniform() < 0.5 ? -0.9 : 0.9) + Math.sqrt(0.19) * random.normal(),
 };
 
 const TRUE_DIFFERENCE = 0.3;
@@ -30,7 +44,11 @@ const pairedDifference = (
 /** Share of trials whose 95 % interval covers the true difference. */
 function coverage(imageCount: number, samplesPerImage: number, shape: string): number {
   const images = Array.from({ length: imageCount * samplesPerImage }, (_, i) => i % imageCount);
-  const comparison = new PairedComparison(images, { resamples: 999 });
+  // Few resamples are faster than the default; several seeds, lest the luck of one set of them decides for all trials.
+  const comparisons = Array.from(
+    { length: 20 },
+    (_, seed) => new PairedComparison(images, { resamples: 999, seed }),
+  );
   let covered = 0;
   for (let trial = 0; trial < TRIALS; trial++) {
     const random = randomStream(11, "trial", imageCount, shape, trial);
@@ -40,37 +58,44 @@ function coverage(imageCount: number, samplesPerImage: number, shape: string): n
     const losses = images.map(
       (image, i) => reference[i]! + TRUE_DIFFERENCE + effects[image]! + 0.5 * random.normal(),
     );
-    const { ciLow, ciHigh } = comparison.difference(losses, reference);
+    const { ciLow, ciHigh } = comparisons[trial % comparisons.length]!.difference(losses, reference);
     if (ciLow <= TRUE_DIFFERENCE && TRUE_DIFFERENCE <= ciHigh) covered++;
   }
   return covered / TRIALS;
 }
 
-describe("PairedComparison", () => {
+describe("coverage of a known difference by nominal 95 %", () => {
   it.each([
-    [12, 3, "normal"],
+    ...["normal", "exponential", "gamma", "log-normal", "t with 4 degrees", "two spreads"].flatMap((shape) =>
+      [6, 8, 12, 20, 60].map((imageCount) => [imageCount, 4, shape] as const),
+    ),
+    [12, 3, "exponential"],
     [40, 2, "normal"],
+    [40, 2, "exponential"],
+    [40, 2, "t with 4 degrees"],
     [200, 1, "normal"],
-    [12, 3, "skewed"],
-    [40, 2, "skewed"],
-    [12, 3, "heavy-tailed"],
-    [40, 2, "heavy-tailed"],
-    [8, 4, "normal"],
-    [20, 4, "normal"],
-    [50, 4, "normal"],
-    [8, 4, "skewed a little"],
-    [20, 4, "skewed a little"],
-    [50, 4, "skewed a little"],
-    [20, 4, "skewed"],
-    [50, 4, "skewed"],
-    [20, 4, "heavy-tailed"],
-    [50, 4, "heavy-tailed"],
-  ])("covers a known difference in 93 to 97 of 100 trials: %d images, %d samples each, %s", (...setting) => {
+  ] as const)("%d images, %d samples each, %s: 93 to 97 of 100 trials", (...setting) => {
     const share = coverage(...setting);
     expect(share).toBeGreaterThanOrEqual(0.93);
     expect(share).toBeLessThanOrEqual(0.97);
   });
 
+  // What few images do not show, or overstate: measured limits of the method.
+  it.each([
+    [8, "log-normal, skewness 6", 0.895, 0.97],
+    [20, "log-normal, skewness 6", 0.92, 0.97],
+    [8, "one in ten far off", 0.925, 0.97],
+    [12, "one in ten far off", 0.92, 0.97],
+    [12, "uniform", 0.93, 0.98],
+    [12, "two groups", 0.93, 0.99],
+  ] as const)("%d images, %s: near it, for the shape is hard to tell", (imageCount, shape, least, most) => {
+    const share = coverage(imageCount, 4, shape);
+    expect(share).toBeGreaterThanOrEqual(least);
+    expect(share).toBeLessThanOrEqual(most);
+  });
+});
+
+describe("PairedComparison", () => {
   it("takes the samples of an image as one observation", () => {
     // Ten images, each measured once, or five times with the very same result: nothing is learnt from the repetition.
     const random = randomStream(1, "images");
@@ -94,21 +119,31 @@ describe("PairedComparison", () => {
     expect(ciHigh - ciLow).toBeLessThan(0.02);
   });
 
-  it("is symmetric around the mean, and mirrored when the sides change places", () => {
+  it("reaches further to the side of the longer tail, and is mirrored when the sides change places", () => {
     const random = randomStream(3, "sides");
-    const [a, b] = [0, 1].map(() => Array.from({ length: 15 }, () => random.uniform())) as [
-      number[],
-      number[],
-    ];
+    const a = Array.from({ length: 15 }, () => exponential(random));
+    const b = a.map(() => 0);
     const images = [...a.keys()];
     const difference = pairedDifference(a, b, images);
     const mirrored = pairedDifference(b, a, images);
-    expect(difference.ciHigh - difference.mean).toBeCloseTo(difference.mean - difference.ciLow, 14);
-    expect([mirrored.mean, mirrored.ciLow, mirrored.ciHigh].map((x) => -x)).toEqual([
-      difference.mean,
-      difference.ciHigh,
-      difference.ciLow,
-    ]);
+    expect(difference.ciHigh - difference.mean).toBeGreaterThan(1.2 * (difference.mean - difference.ciLow));
+    expect(mirrored.mean).toBe(-difference.mean);
+    expect(mirrored.ciLow).toBeCloseTo(-difference.ciHigh, 12);
+    expect(mirrored.ciHigh).toBeCloseTo(-difference.ciLow, 12);
+  });
+
+  it("scales with the losses", () => {
+    const losses = [0.1, 0.4, 0.2, 0.9, 0.3, 0.2];
+    const zeros = losses.map(() => 0);
+    const images = [...losses.keys()];
+    const one = pairedDifference(losses, zeros, images);
+    const thousandth = pairedDifference(
+      losses.map((loss) => loss / 1000),
+      zeros,
+      images,
+    );
+    expect(1000 * thousandth.ciLow).toBeCloseTo(one.ciLow, 12);
+    expect(1000 * thousandth.ciHigh).toBeCloseTo(one.ciHigh, 12);
   });
 
   it("repeats for a seed, and hardly depends on it", () => {

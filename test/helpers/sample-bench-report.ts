@@ -15,7 +15,7 @@ export interface SampleReportOptions {
     readonly ranks: readonly number[];
   }[];
   readonly multipliers?: readonly number[];
-  /** Below 4 there are no intervals. */
+  /** Of one there are no intervals. */
   readonly images?: number;
 }
 
@@ -53,7 +53,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
   );
   const best = all.reduce((lowest, entry) => (entry.loss < lowest.loss ? entry : lowest));
   const difference = (mean: number, reach: number): PairedDifference =>
-    images < 4
+    images === 1
       ? { mean, ciLow: Number.NEGATIVE_INFINITY, ciHigh: Number.POSITIVE_INFINITY }
       : { mean, ciLow: mean - reach, ciHigh: mean + reach };
   const losses = (loss: number, full: number | null, factor: number): LossSummary => ({
@@ -73,6 +73,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
       isDylora: file.ranks.length > 1,
       dialect: "kohya",
       maxRank,
+      isMixed: false,
       ranks: file.ranks.map((rank) => ({
         rank,
         fileSizeBytes: 75_000 + 50_000 * rank,
@@ -99,6 +100,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
         bestMultiplier: 1,
         reason: `Rank ${recommended} is as good as any.`,
       },
+      versusUniform: null,
     };
   });
   const chosen = fileResults[best.file]!.recommendation;

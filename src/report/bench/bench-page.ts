@@ -54,7 +54,12 @@ ${report.warnings.map(
         "ranks",
         "Which rank?",
         html`<p>${report.recommendation.reason}</p>
-`,
+${files.map(({ name, versusUniform }) =>
+  versusUniform
+    ? html`<p>${name}: ${versusUniform.sentence}</p>
+`
+    : null,
+)}`,
         figures.filter((entry) => entry !== null).map(figure),
       ),
       pictures === null ? null : section("see", "See for yourself", pictureGrid(pictures)),

@@ -9,7 +9,7 @@ import { percent } from "./tables.js";
 export function headline(report: BenchReport): string {
   const { files, recommendation } = report;
   const file = files[recommendation.file]!;
-  if (!hasIntervals(report)) return "Too few images to tell the ranks apart";
+  if (!hasIntervals(report)) return "One image cannot tell the ranks apart";
   if (!beatsBase(report)) return "No rank is shown to be better than the base model";
   const rank = `rank ${recommendation.rank}`;
   if (files.length > 1) {
@@ -30,7 +30,7 @@ export function summary(report: BenchReport): string {
   const { files, recommendation, settings } = report;
   const file = files[recommendation.file]!;
   if (!hasIntervals(report)) {
-    return `An interval takes at least 4 images, and there ${report.extent.imageCount === 1 ? "was" : "were"} ${report.extent.imageCount}. Measure on more before you choose.`;
+    return "Differences between images decide how far a comparison can be trusted. Measure on more before you choose.";
   }
   const entry = rankOf(file, recommendation.rank);
   const { gainKept } = resultAt(entry, recommendation.multiplier);

@@ -21,7 +21,7 @@ export interface RankPoint {
   readonly sizeBytes: number;
   /** At the multiplier that is recommended for the file. */
   readonly result: MultiplierResult;
-  /** The 95 % interval of the difference to the best point, put around the best point's loss; null for itself, and where there are too few images for one. */
+  /** The 95 % interval of the difference to the best point, put around the best point's loss; null for itself, and of one image. */
   readonly lossInterval: Interval | null;
   /** In percent of the largest gain; null where nothing is better than the base model. */
   readonly gainPercent: number | null;
@@ -73,7 +73,7 @@ export function resultAt({ multipliers }: RankResult, multiplier: number): Multi
   return multipliers.find((entry) => entry.multiplier === multiplier)!;
 }
 
-/** Null where there are too few images: infinite in the library, null in a report that was read from JSON. */
+/** Null of one image: infinite in the library, null in a report that was read from JSON. */
 export function finiteInterval(difference: PairedDifference | null): Interval | null {
   if (difference === null) return null;
   const { ciLow, ciHigh } = difference;

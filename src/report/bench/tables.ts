@@ -18,7 +18,7 @@ export function resultTable(report: BenchReport): Omit<DataTable, "id"> {
       return {
         highlighted: chosen,
         cells: [
-          `${several ? `${file.name}, ` : ""}rank ${entry.rank}${chosen ? " (recommended)" : ""}`,
+          `${several ? `${file.name}, ` : ""}${file.isMixed && entry.rank === file.maxRank ? "ranks up to" : "rank"} ${entry.rank}${chosen ? " (recommended)" : ""}`,
           formatLoss(result.meanLoss),
           pairedText(result.versusFullRank),
           pairedText(result.versusBase),
@@ -64,7 +64,7 @@ export function pairedText(difference: PairedDifference | null): HtmlValue {
   if (difference === null) return "–";
   const interval = finiteInterval(difference);
   const { mean } = difference;
-  if (interval === null) return html`${minus(formatDifference(mean, mean))} <small>too few images</small>`;
+  if (interval === null) return html`${minus(formatDifference(mean, mean))} <small>one image</small>`;
   const largest = Math.max(Math.abs(mean), Math.abs(interval.low), Math.abs(interval.high));
   const format = (value: number) => minus(formatDifference(value, largest));
   return html`${format(mean)} <small>[${format(interval.low)}, ${format(interval.high)}]</small>`;

@@ -21,6 +21,11 @@ export class PictureStore {
     this.#embedded.set(path, picture);
     return picture;
   }
+
+  /** Forgets all others: a long run draws more than memory should hold. */
+  keep(paths: ReadonlySet<string>): void {
+    for (const path of this.#embedded.keys()) if (!paths.has(path)) this.#embedded.delete(path);
+  }
 }
 
 /** One row for each prompt (and rank, where several are drawn), one column for each step; null where nothing was drawn. */
@@ -30,6 +35,8 @@ export async function runPictureGrid(
 ): Promise<PictureGrid | null> {
   if (pictures.length === 0) return null;
   const steps = thinned([...new Set(pictures.map(({ step }) => step))], MOST_STEPS);
+  const shown = new Set(steps);
+  store.keep(new Set(pictures.filter(({ step }) => shown.has(step)).map(({ path }) => path)));
   const ranks = new Set(pictures.map(({ rank }) => rank));
   const rows = new Map<string, LoggedPicture[]>();
   for (const picture of pictures) {

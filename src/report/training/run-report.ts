@@ -23,12 +23,14 @@ export interface RunReportOptions {
   /** Told once: the page cannot be written, and the run goes on without it. */
   readonly onProblem: (error: unknown) => void;
   readonly now?: () => number;
+  /** What it took to load this and the charts; the first page waits as long as after a page that took so long. Default 0. */
+  readonly spentMs?: number;
 }
 
 /**
  * Follows the events of a run and writes `<output_dir>/<output_name>.html` out of its `metrics.jsonl`, so that the page of a
- * resumed run shows all of it. The first page is there 20 seconds after the first step; the next ones follow no sooner
- * than 200 times as long as the last one took.
+ * resumed run shows all of it. The first page is there 20 seconds after the start, or 200 times as long as loading the charts
+ * took; the next ones follow no sooner than 200 times as long as the last one took. Only the last page is always written.
  */
 export class RunReport {
   readonly #options: RunReportOptions;
@@ -51,7 +53,7 @@ export class RunReport {
   event(event: TrainEvent): void {
     if (event.type === "start") {
       this.#outputDir = event.outputDir;
-      this.#dueAtMs = this.#now() + LEAST_INTERVAL_MS;
+      this.#dueAtMs = this.#now() + interval(this.#options.spentMs ?? 0);
     }
     if (event.type === "end") this.#status = "finished";
     if (event.type !== "step" || this.#failed || this.#writing !== null || this.#now() < this.#dueAtMs)
@@ -86,10 +88,15 @@ export class RunReport {
       this.#options.onProblem(error);
     } finally {
       const now = this.#now();
-      this.#intervalMs = Math.max(LEAST_INTERVAL_MS, COST_DIVISOR * (now - startedAt));
+      this.#intervalMs = interval(now - startedAt);
       this.#dueAtMs = now + this.#intervalMs;
     }
   }
+}
+
+/** Until the next page, after something that took so long. */
+function interval(costMs: number): number {
+  return Math.max(LEAST_INTERVAL_MS, COST_DIVISOR * costMs);
 }
 
 /** @param refreshMs - until the next page at the earliest; null for the last one */

@@ -9,6 +9,9 @@ export interface BudgetModule {
   readonly bytesPerRank: number;
 }
 
+/** A file is as large as it was asked to be within this share of it, where its modules allow that. */
+export const SIZE_TOLERANCE = 0.02;
+
 export interface BudgetRules {
   /** Bytes. */
   readonly target: number;
@@ -23,8 +26,9 @@ export interface BudgetRules {
  *
  * Greedy: every module's values are replaced by their upper concave envelope, whose pieces are taken in the order of their
  * worth per byte. That is optimal as long as the next piece fits (the linear relaxation of the multiple-choice knapsack
- * problem, Sinha & Zoltners 1979). Then single ranks fill the space that is too small for the next piece. A rank that is
- * worth no more than a lower one is never taken, so that a file may be smaller than its target.
+ * problem, Sinha & Zoltners 1979). Then single ranks fill the space that is too small for the next piece, and where more than
+ * {@link SIZE_TOLERANCE} of the target is left, ranks that are said to be worth less than a lower one, the least loss first.
+ * A rank that is worth exactly as much as a lower one is never taken, so that a file may still be smaller than its target.
  *
  * @returns null where even the lowest ranks are too large
  */
@@ -50,15 +54,33 @@ export function ranksForSize(modules: readonly BudgetModule[], rules: BudgetRule
     else tooMany = middle;
   }
   const positions = positionsAfter(fitting);
-  fillUp(positions, modules, target, sizeAt);
+  const worthwhile = { target, enough: target, isWanted: (slope: number) => slope > 0 };
+  fillUp(positions, modules, worthwhile, sizeAt);
+  // A worth that was measured is not exact, and a size that was asked for is.
+  const anything = {
+    target,
+    enough: target * (1 - SIZE_TOLERANCE),
+    isWanted: (slope: number) => slope !== 0,
+  };
+  fillUp(positions, modules, anything, sizeAt);
+  fillUp(positions, modules, worthwhile, sizeAt);
   return ranksAt(positions);
+}
+
+interface FillRules {
+  /** Bytes. */
+  readonly target: number;
+  /** Bytes from which on nothing more is taken. */
+  readonly enough: number;
+  /** By worth per byte. */
+  readonly isWanted: (slope: number) => boolean;
 }
 
 /** An edge of a module's envelope; positions are indices of its `ranks`, -1 for rank 0. */
 interface Piece {
   readonly module: number;
   readonly to: number;
-  /** Worth per byte; above 0. */
+  /** Worth per byte. */
   readonly slope: number;
 }
 
@@ -66,7 +88,7 @@ interface Piece {
 function envelope(module: BudgetModule, index: number, start: number): Piece[] {
   const pieces: Piece[] = [];
   for (let at = start; ; ) {
-    const next = bestStep(module, at, Number.POSITIVE_INFINITY);
+    const next = bestStep(module, at, Number.POSITIVE_INFINITY, (slope) => slope > 0);
     if (next === null) return pieces;
     pieces.push({ module: index, ...next });
     at = next.to;
@@ -74,18 +96,23 @@ function envelope(module: BudgetModule, index: number, start: number): Piece[] {
 }
 
 /**
- * The later position with the most worth per byte, and of several the last one; null where none is worth more or fits.
+ * The later position with the most worth per byte, and of several the last one; null where none is wanted or fits.
  *
  * @param roomBytes - what it may take more than the position that it starts from
  */
-function bestStep(module: BudgetModule, from: number, roomBytes: number): Omit<Piece, "module"> | null {
+function bestStep(
+  module: BudgetModule,
+  from: number,
+  roomBytes: number,
+  isWanted: FillRules["isWanted"],
+): Omit<Piece, "module"> | null {
   const { ranks, values } = module;
   let best: Omit<Piece, "module"> | null = null;
   for (let to = from + 1; to < ranks.length; to++) {
     const bytes = stepBytes(module, from, to);
     if (bytes > roomBytes) break;
     const slope = (values[to]! - (from < 0 ? 0 : values[from]!)) / bytes;
-    if (slope > 0 && slope >= (best?.slope ?? 0)) best = { to, slope };
+    if (isWanted(slope) && slope >= (best?.slope ?? Number.NEGATIVE_INFINITY)) best = { to, slope };
   }
   return best;
 }
@@ -94,19 +121,19 @@ function bestStep(module: BudgetModule, from: number, roomBytes: number): Omit<P
 function fillUp(
   positions: number[],
   modules: readonly BudgetModule[],
-  target: number,
+  { target, enough, isWanted }: FillRules,
   sizeAt: (positions: readonly number[]) => number,
 ): void {
   let roomBytes = target - sizeAt(positions);
   // By module; 0 where nothing more fits. What did not fit once never will.
   const rooms = modules.map(() => Number.POSITIVE_INFINITY);
-  for (;;) {
+  while (target - roomBytes < enough) {
     let best: Piece | null = null;
     for (const [index, module] of modules.entries()) {
       if (rooms[index] === 0) continue;
-      const step = bestStep(module, positions[index]!, Math.min(roomBytes, rooms[index]!));
+      const step = bestStep(module, positions[index]!, Math.min(roomBytes, rooms[index]!), isWanted);
       if (step === null) rooms[index] = 0;
-      else if (step.slope > (best?.slope ?? 0)) best = { module: index, ...step };
+      else if (step.slope > (best?.slope ?? Number.NEGATIVE_INFINITY)) best = { module: index, ...step };
     }
     if (best === null) return;
     const before = positions[best.module]!;

@@ -2,7 +2,7 @@
 import type { Adapter, Component } from "../../adapter/index.js";
 import { DyloraError } from "../../errors.js";
 import { resizedMetadata } from "../common/resized-metadata.js";
-import { type BudgetModule, ranksForSize } from "../common/size-budget.js";
+import { type BudgetModule, ranksForSize, SIZE_TOLERANCE } from "../common/size-budget.js";
 import { sizeLabel } from "../common/size-label.js";
 import type { ModuleProgressOptions } from "../svd/run-jobs.js";
 import { bytesPerRank, type CopyContents, copyContents } from "./copy-contents.js";
@@ -75,8 +75,9 @@ export interface MixedModule {
  * weight changes says little about how much the model needs it. Measured on data, and where it adds nothing at all, a
  * module may be left out; loaders then leave the base model's weights as they are. (In PEFT's dialect none is.)
  *
- * The copy is no larger than the budget, and smaller by less than what the next component takes, or where no component that
- * is left is worth anything.
+ * The copy is no larger than the budget, and within 2 % of it: what no component is worth is spent on those whose worth is
+ * least below nothing, for a worth is measured and a size is asked for. It is smaller only where the next component takes more
+ * than what is left, or where none that is left does anything; a note says so.
  *
  * @throws {DyloraError} `E_USAGE` for a size that no copy can have; `E_INCOMPATIBLE` as `planExtract`; `E_READ`,
  *   `E_INTERRUPTED`; `E_FORMAT` for factors that are not finite
@@ -143,7 +144,8 @@ export async function planBudgetExtract(
         alphaRule,
         source,
       ),
-      ...budgetNotes(parent, mixed, sizeBytes),
+      ...budgetNotes(parent, mixed),
+      ...shortfallNotes(candidates, worth, mixed, sizeBytes),
     ],
     hashes,
     dtype,
@@ -185,7 +187,7 @@ function chooseRanks(
   const isFolder = isFolderCopy(parent);
   const modules = candidates.map(({ module, ranks }, i): BudgetModule => {
     const values = worth.values[i]!;
-    const isIdle = !isFolder && values.every((value) => value <= 0);
+    const isIdle = !isFolder && values.every((value) => value === 0);
     return { ranks: isIdle ? [] : ranks, values, bytesPerRank: bytesPerRank(module, { dtype }) };
   });
   const choose = (lowest: "first" | "none") => ranksForSize(modules, { target, sizeOf, lowest });
@@ -280,11 +282,13 @@ function lowestRanks(candidates: readonly RankCandidates[]): number[] {
   return candidates.map(({ ranks }) => ranks[0]!);
 }
 
-/** Further below the budget than this, the user is told why. */
-const NOTED_SHORTFALL = 0.02;
-
-function budgetNotes({ dylora }: Adapter, { modules, budgetBytes }: MixedRanks, sizeBytes: number): string[] {
+function budgetNotes({ dylora, maxRank }: Adapter, { modules, benefit }: MixedRanks): string[] {
   const notes: string[] = [];
+  if (benefit === "energy") {
+    notes.push(
+      `Energy brings the copy close to rank ${maxRank}; where \`dylora bench\` finds a lower rank to be better, --calibrate chooses by loss.`,
+    );
+  }
   if (!dylora.isDylora) {
     notes.push(
       "`dylora nest` puts the components of an ordinary LoRA in order first; `dylora resize --target-size` does both.",
@@ -296,12 +300,26 @@ function budgetNotes({ dylora }: Adapter, { modules, budgetBytes }: MixedRanks, 
       `Left out of the copy: ${absent} of ${modules.length} modules. Loaders leave the weights of the base model there as they are.`,
     );
   }
-  if (sizeBytes < budgetBytes * (1 - NOTED_SHORTFALL)) {
-    notes.push(
-      `The copy is ${(100 * (1 - sizeBytes / budgetBytes)).toFixed(1)} % below its budget: no rank that would still fit is worth more.`,
-    );
-  }
   return notes;
+}
+
+/** Why a copy is further below its budget than it should be. */
+function shortfallNotes(
+  candidates: readonly RankCandidates[],
+  { values }: RankWorth,
+  { modules, budgetBytes }: MixedRanks,
+  sizeBytes: number,
+): string[] {
+  if (sizeBytes >= budgetBytes * (1 - SIZE_TOLERANCE)) return [];
+  const isUseful = ({ rank }: MixedModule, i: number) => {
+    const { ranks } = candidates[i]!;
+    const own = values[i]![ranks.indexOf(rank)] ?? 0;
+    return ranks.some((other, k) => other > rank && values[i]![k] !== own);
+  };
+  const reason = modules.some(isUseful)
+    ? "every component that is left takes more than that"
+    : "no component that is left does anything";
+  return [`The copy is ${(100 * (1 - sizeBytes / budgetBytes)).toFixed(1)} % below its budget: ${reason}.`];
 }
 
 function bytesOf(budget: Budget, parent: Adapter, subject: string): number {
