@@ -38,6 +38,8 @@ export interface DenoiserGraphOptions {
   foldsConstants: boolean;
   /** See {@link Layers}; inputs and outputs are float32 in either case. Default float32. */
   computeType?: ComputeType;
+  /** See {@link Graph}. Default float16. */
+  halfProductType?: ComputeType;
 }
 
 export interface DenoiserGraph {
@@ -56,8 +58,8 @@ export interface DenoiserGraph {
 export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph {
   const { checkpoint, targets, purpose, batch, height, width, tokens, includeTextEncoder } = options;
   const { config } = checkpoint.unet;
-  const { foldsConstants, computeType = "float32" } = options;
-  const graph = new Graph();
+  const { foldsConstants, computeType = "float32", halfProductType = "float16" } = options;
+  const graph = new Graph({ halfProductType });
   const trainable = purpose === "train" || purpose === "inspect";
   const branches = branchInputs(graph, targets, trainable);
 

@@ -7,17 +7,11 @@ import type { LoraTarget } from "../models/lora-targets.js";
 import { timestepEmbedding } from "../models/unet.js";
 import type { DeviceName } from "../runtime/device.js";
 import { sessionBytes } from "../runtime/memory-estimate.js";
-import {
-  type ExecutionMode,
-  float32,
-  type HostTensor,
-  int64,
-  Session,
-  usableMode,
-} from "../runtime/session.js";
+import { type ExecutionMode, float32, type HostTensor, int64, Session } from "../runtime/session.js";
 import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js";
 import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
+import { loweringPlan } from "./lowering-plan.js";
 
 export interface DenoiserOptions {
   checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
@@ -184,10 +178,8 @@ export class Denoiser {
   }
 
   #open(purpose: Purpose, size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number) {
-    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, computeType, maxRank } =
-      this.options;
-    const wanted = this.options.mode;
-    const mode = usableMode(device, typeof wanted === "function" ? wanted(size) : wanted);
+    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, maxRank } = this.options;
+    const { mode, keepsWeights, ...plan } = loweringPlan(this.options, size);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
       targets,
@@ -199,10 +191,8 @@ export class Denoiser {
       includeTextEncoder: this.includesTextEncoder,
       clipSkip: clipSkip ?? 1,
       gradientCheckpointing: gradientCheckpointing ?? false,
-      foldsConstants: mode === "fast",
-      ...(computeType === undefined ? {} : { computeType }),
+      ...plan.graph,
     });
-    const lowering = { weightConversionPerUse: mode === "lean" };
     // The first session is made whatever it needs.
     const sizeBytes =
       this.#sessions.keys.length === 0
@@ -211,12 +201,12 @@ export class Denoiser {
             name: purpose,
             memory: estimateActivationBytes(graph, outputs, {
               symbols: ranksOf(targets, maxRank ?? TYPICAL_RANK),
-              foldsConstants: mode === "fast",
-              ...lowering,
+              foldsConstants: plan.graph.foldsConstants,
+              ...plan.lowering,
             }),
           });
-    const model = lowerToOnnx(graph, outputs, lowering);
-    return { sizeBytes, create: () => Session.create(model, { device, mode, threads }) };
+    const model = lowerToOnnx(graph, outputs, plan.lowering);
+    return { sizeBytes, create: () => Session.create(model, { device, mode, keepsWeights, threads }) };
   }
 }
 

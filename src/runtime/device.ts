@@ -22,6 +22,14 @@ export function builtInDevices(): DeviceName[] {
   return (["cuda", "webgpu", "cpu"] as const).filter((name) => names.has(name));
 }
 
+/**
+ * The type to multiply float16 tensors in. WebGPU's kernels would round after every addition; CUDA's add up in float32, and so
+ * does the CPU.
+ */
+export function halfProductType(device: DeviceName): "float16" | "float32" {
+  return device === "webgpu" ? "float32" : "float16";
+}
+
 /** Session options that put every node on `device`, and fail instead of falling back to the CPU. */
 export function providerOptions(device: DeviceName): {
   executionProviders: InferenceSession.ExecutionProviderConfig[];

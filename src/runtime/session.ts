@@ -32,11 +32,26 @@ export function usableMode(device: DeviceName, wanted: ExecutionMode): Execution
 export interface SessionOptions {
   device: DeviceName;
   mode: ExecutionMode;
+  /**
+   * In fast mode, weights stay as they are stored and are converted where they are used, all but small ones. The model must be
+   * lowered with `weightConversionPerUse`. Default false.
+   */
+  keepsWeights?: boolean | undefined;
   /** Threads of one operator on the CPU; default: onnxruntime's own choice, the number of physical cores. */
   threads?: number | undefined;
   /** Where onnxruntime writes its profile (path prefix); default: none is taken. */
   profilePrefix?: string | undefined;
 }
+
+/** Constants up to this size are computed when a session is made, in any mode: biases, normalizations, scalars. */
+const SMALL_CONSTANT_BYTES = 64 * 1024;
+
+/** Options of onnxruntime's graph optimizer for {@link SessionOptions.keepsWeights}. */
+const KEEPING_WEIGHTS = {
+  constant_folding_max_output_size_in_bytes: String(SMALL_CONSTANT_BYTES),
+  // It would merge the conversions of a weight in the forward and in the backward pass, and keep the result in between.
+  disable_specified_optimizers: "CommonSubexpressionElimination",
+};
 
 export class Session {
   readonly device: DeviceName;
@@ -56,7 +71,7 @@ export class Session {
    * weights do not fit
    */
   static async create(model: LoweredModel, options: SessionOptions): Promise<Session> {
-    const { device, mode, threads, profilePrefix } = options;
+    const { device, mode, keepsWeights = false, threads, profilePrefix } = options;
     const { executionProviders, sessionConfig } = providerOptions(device);
     const config: Record<string, string> = { ...sessionConfig };
     if (model.dataFolder !== null) config.model_external_initializers_file_folder_path = model.dataFolder;
@@ -72,7 +87,7 @@ export class Session {
         ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
         // 3: errors only. onnxruntime's warnings are about its own decisions and not for the user.
         logSeverityLevel: 3,
-        extra: { session: config },
+        extra: { session: config, ...(keepsWeights ? { optimization: KEEPING_WEIGHTS } : {}) },
       });
       return new Session(session, model, device);
     } catch (error) {

@@ -1,8 +1,9 @@
 /** Scaled dot-product attention. */
 
 import type { Graph } from "../graph.js";
+import { operand, operandAgain, rounded } from "../half-products.js";
 import type { Tensor } from "../tensor.js";
-import { add, cast, mul, scale, sub, toFloat32Again } from "./elementwise.js";
+import { add, mul, scale, sub } from "./elementwise.js";
 import { matmul } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./shape.js";
@@ -72,20 +73,20 @@ export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, shape: 
     "attention",
     [q, k, v],
     () => {
-      const [q32, k32, v32] = [q, k, v].map((x) => cast(graph, x, "float32")) as [Tensor, Tensor, Tensor];
+      const [q32, k32, v32] = [q, k, v].map((x) => operand(graph, x, "float32")) as [Tensor, Tensor, Tensor];
       const scores = matmul(graph, scale(graph, rows(q32, queries), factor), columns(k32, keys));
       const attended = matmul(graph, softmax(graph, masked(scores)), rows(v32, keys));
-      return cast(graph, joinRows(attended, queries), q.dtype);
+      return rounded(graph, joinRows(attended, queries), q.dtype);
     },
     (dHalf, [wantQ, wantK, wantV]) => {
-      const [q32, k32, v32, o32] = [q, k, v, output].map((x) => toFloat32Again(graph, x)) as [
+      const [q32, k32, v32, o32] = [q, k, v, output].map((x) => operandAgain(graph, x, "float32")) as [
         Tensor,
         Tensor,
         Tensor,
         Tensor,
       ];
-      const dOutput = cast(graph, dHalf, "float32");
-      const back = (gradient: Tensor) => cast(graph, gradient, q.dtype);
+      const dOutput = operandAgain(graph, dHalf, "float32");
+      const back = (gradient: Tensor) => rounded(graph, gradient, q.dtype);
       // The factor sits on k here and on q above: written alike, onnxruntime would merge the two and keep P.
       const p = softmax(
         graph,
