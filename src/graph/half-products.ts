@@ -43,16 +43,33 @@ export function rounded(graph: Graph, exact: Tensor, type: ElementType): Tensor 
 }
 
 /**
- * Computes an elementwise operation on float16 tensors in float32 where one of them was rounded in this pass: the stream of
- * residual sums, forward or backward, is then never rounded on its way, only what is kept of it.
+ * Computes an operation on float16 tensors in float32 where one of them was rounded in this pass: the stream of residual sums,
+ * forward or backward, is then never rounded on its way, only what is kept of it.
  */
 export function unroundedWherePossible(
   graph: Graph,
-  operands: readonly [Tensor, Tensor],
-  build: (a: Tensor, b: Tensor) => Tensor,
+  operands: readonly Tensor[],
+  build: (...operands: Tensor[]) => Tensor,
 ): Tensor {
-  const [a, b] = operands;
-  const wanted = graph.productType(a.dtype);
-  if (wanted === a.dtype || !operands.some((x) => graph.isSharedInPass(x, wanted))) return build(a, b);
-  return rounded(graph, build(operand(graph, a, wanted), operand(graph, b, wanted)), a.dtype);
+  const { dtype } = operands[0]!;
+  const wanted = graph.productType(dtype);
+  if (wanted === dtype || !operands.some((x) => graph.isSharedInPass(x, wanted))) return build(...operands);
+  return rounded(graph, build(...operands.map((x) => operand(graph, x, wanted))), dtype);
+}
+
+/** `x` as it was before it was rounded in this pass, where products are float32; else `x`. */
+export function exactWherePossible(graph: Graph, x: Tensor): Tensor {
+  const wanted = graph.productType(x.dtype);
+  return graph.isSharedInPass(x, wanted) ? operand(graph, x, wanted) : x;
+}
+
+/** `x` in float32: as it was before it was {@link rounded} in this pass, if it was. An operation with a gradient. */
+export function widened(graph: Graph, x: Tensor): Tensor {
+  if (x.dtype === "float32") return x;
+  return graph.operation1(
+    "widened",
+    [x],
+    () => operand(graph, x, "float32"),
+    (dy) => [rounded(graph, dy, x.dtype)],
+  );
 }

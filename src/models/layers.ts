@@ -119,7 +119,7 @@ export class Layers {
    * A 1x1 convolution is the same on pixels as rows; its weight may be stored as `[out, in, 1, 1]`.
    *
    * @param x - `[T, in]`, one row per token
-   * @returns `[T, out]`
+   * @returns `[T, out]`, of the type of `x`
    */
   linear(path: string, x: Tensor): Tensor {
     const { graph } = this;
@@ -165,8 +165,8 @@ export class Layers {
     return groupNorm(this.graph, x, ...this.#normWeights(path), options);
   }
 
-  layerNorm(path: string, x: Tensor, eps = 1e-5): Tensor {
-    return layerNorm(this.graph, x, ...this.#normWeights(path), eps);
+  layerNorm(path: string, x: Tensor, eps = 1e-5, result: ElementType = x.dtype): Tensor {
+    return layerNorm(this.graph, x, ...this.#normWeights(path), eps, result);
   }
 }
 

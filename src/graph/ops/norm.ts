@@ -10,7 +10,7 @@
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
 import { operand, operandAgain, rounded } from "../half-products.js";
-import { fixedShape, type Tensor } from "../tensor.js";
+import { type ElementType, fixedShape, type Tensor } from "../tensor.js";
 import { add, div, mul, scalar, scale, sigmoid, sqrt, sub } from "./elementwise.js";
 import { mean, sum, sumOfSquares } from "./reduce.js";
 import { reshape } from "./shape.js";
@@ -93,8 +93,16 @@ export function groupNorm(
  * @param x - `[..., C]`
  * @param gamma - `[C]`, not differentiated
  * @param beta - `[C]`, not differentiated
+ * @param result - type of the result
  */
-export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, eps: number): Tensor {
+export function layerNorm(
+  graph: Graph,
+  x: Tensor,
+  gamma: Tensor,
+  beta: Tensor,
+  eps: number,
+  result: ElementType = x.dtype,
+): Tensor {
   const statistics = [...x.shape.slice(0, -1), 1];
   let center!: Tensor;
   let rootInverse!: Tensor;
@@ -114,7 +122,7 @@ export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, 
       });
       center = rowMean!;
       rootInverse = inverse!;
-      return rounded(graph, y!, x.dtype);
+      return rounded(graph, y!, result);
     },
     (dy) => {
       const normalized = mul(graph, sub(graph, operandAgain(graph, x, "float32"), center), rootInverse);
