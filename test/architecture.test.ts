@@ -41,7 +41,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   training: [
     ...["io", "random", "options", "tensorboard", "safetensors", "models", "adapter"],
-    ...["runtime", "dylora", "data", "denoiser", "sampling", "evaluation"],
+    // The optimizer on a device is a graph.
+    ...["graph", "runtime", "dylora", "data", "denoiser", "sampling", "evaluation"],
   ],
 
   // What users see.

@@ -18,7 +18,13 @@ import { randomStream } from "../../src/random/stream.js";
 import { LossScaler } from "../../src/training/loss-scaler.js";
 import { freshNetwork } from "../../src/training/network.js";
 import { createFactorState, createOptimizer } from "../../src/training/optimizer/index.js";
-import { Stepper, type TrainedModule } from "../../src/training/step.js";
+import {
+  createParameterStore,
+  HostParameters,
+  type ParameterStore,
+} from "../../src/training/parameters/index.js";
+import { Stepper } from "../../src/training/step.js";
+import type { TrainedModule } from "../../src/training/trained-module.js";
 import { fullSizeCheckpoint } from "../full-size-checkpoint.js";
 import { resetPeak, residentMemory } from "../process-memory.js";
 import { median } from "../setting.js";
@@ -40,6 +46,19 @@ class TimedDenoiser extends Denoiser {
     this.modelSeconds = secondsSinceStart() - began;
     return result;
   }
+}
+
+/** The same where the factors live on the device: the seconds of the last micro-step. */
+function timeModel(parameters: ParameterStore): () => number {
+  let seconds = 0;
+  const accumulate = parameters.accumulate.bind(parameters);
+  parameters.accumulate = async (batch, draws) => {
+    const began = secondsSinceStart();
+    const loss = await accumulate(batch, draws);
+    seconds = secondsSinceStart() - began;
+    return loss;
+  };
+  return () => seconds;
 }
 
 async function measure(configuration: StepConfiguration): Promise<Measurement> {
@@ -71,11 +90,13 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
     gradientCheckpointing,
     computeType: half ? "float16" : "float32",
   });
+  const plan = createRankPlan({ maxRank: rank, unit, updateMode });
+  const parameters = createParameterStore({ denoiser, modules, optimizer, plan });
+  const modelSecondsOnDevice = parameters instanceof HostParameters ? null : timeModel(parameters);
   const stepper = new Stepper({
-    denoiser,
+    parameters,
     modules,
-    plan: createRankPlan({ maxRank: rank, unit, updateMode }),
-    optimizer,
+    plan,
     seed: SEED,
     maxGradNorm: 1,
     lossScaler: half ? new LossScaler() : null,
@@ -84,7 +105,7 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
 
   const preparedAt = secondsSinceStart();
   const cpuBefore = process.cpuUsage();
-  await denoiser.prepare("train", { count: batch, height: side, width: side }, TOKENS);
+  await parameters.prepare({ count: batch, height: side, width: side }, TOKENS);
   const createSeconds = secondsSinceStart() - preparedAt;
   const createCpuSeconds = cpuSecondsSince(cpuBefore);
   const created = residentMemory();
@@ -103,7 +124,7 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
     const cpuSeconds = cpuSecondsSince(cpu);
     const { rank: drawn } = draws[0]!;
     const seconds = ended - began;
-    const { modelSeconds } = denoiser;
+    const modelSeconds = modelSecondsOnDevice?.() ?? denoiser.modelSeconds;
     const figure = {
       step,
       rank: drawn,
@@ -117,6 +138,7 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
     process.send?.({ type: "step", figure });
   }
   const trained = residentMemory();
+  await parameters.release();
   await denoiser.release();
 
   const warm = figures.slice(1);

@@ -44,7 +44,7 @@ export function startBlock(event: StartEvent): string {
         "model",
         `${formatPath(baseModel.path)} (${baseModel.version}, ${baseModel.predictionType} prediction)`,
       ],
-      ["device", `${event.device} (${event.provider}), ${event.dtype}, ${modeText(event)}`],
+      ["device", deviceText(event)],
       ["network", `${rank}, alpha ${network.alpha}`],
       [
         "trained",
@@ -158,4 +158,12 @@ export function endBlock(event: EndEvent, module: "lora" | "dylora" | null): str
 
 function lastWeights(files: readonly TrainedFile[]): TrainedFile | null {
   return files.filter(({ kind }) => kind === "weights").at(-1) ?? null;
+}
+
+/** On a GPU also what never leaves it. */
+function deviceText(event: StartEvent): string {
+  const facts = `${event.device} (${event.provider}), ${event.dtype}, ${modeText(event)}`;
+  if (event.device === "cpu") return facts;
+  const step = event.residentStep ? "the whole step on the device" : "optimizer on the CPU";
+  return `${facts}, ${step}, no operator of the model on the CPU`;
 }

@@ -12,6 +12,7 @@ const start: StartEvent = {
   provider: "CPUExecutionProvider",
   dtype: "float32",
   executionMode: "lean",
+  residentStep: false,
   baseModel: { path: here("sd15.safetensors"), version: "sd_v1", predictionType: "epsilon" },
   network: {
     module: "dylora",

@@ -2,15 +2,17 @@
 
 import { gradients } from "../graph/gradient.js";
 import { Graph } from "../graph/graph.js";
+import { rounded, widened } from "../graph/half-products.js";
 import { cast, mul, sub } from "../graph/ops/elementwise.js";
 import { mean } from "../graph/ops/reduce.js";
+import { leadingRows, type RowRange, reshape } from "../graph/ops/shape.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { buildTextEncoder } from "../models/clip.js";
 import { Layers, type LoraBranch } from "../models/layers.js";
 import type { LoraTarget } from "../models/lora-targets.js";
 import { buildUnet } from "../models/unet.js";
-import { branchNames, downShape, upWidth } from "./factors.js";
+import { branchNames, downShape, downWidth, upWidth } from "./factors.js";
 
 /** What an execution is for: every purpose builds no more than it needs, but for `inspect`, which gives everything at once. */
 export type Purpose = "predict" | "loss" | "train" | "inspect";
@@ -38,6 +40,13 @@ export interface DenoiserGraphOptions {
   foldsConstants: boolean;
   /** See {@link Layers}; inputs and outputs are float32 in either case. Default float32. */
   computeType?: ComputeType;
+  /** See {@link Graph}. Default float16. */
+  halfProductType?: ComputeType;
+  /**
+   * Ranks of the modules by name: factors are fed whole, each run says which components take part, and gradients have all
+   * components, too. Default: what is fed takes part.
+   */
+  wholeFactors?: ReadonlyMap<string, number>;
 }
 
 export interface DenoiserGraph {
@@ -56,10 +65,13 @@ export interface DenoiserGraph {
 export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph {
   const { checkpoint, targets, purpose, batch, height, width, tokens, includeTextEncoder } = options;
   const { config } = checkpoint.unet;
-  const { foldsConstants, computeType = "float32" } = options;
-  const graph = new Graph();
+  const { foldsConstants, computeType = "float32", halfProductType = "float16" } = options;
+  const graph = new Graph({ halfProductType });
   const trainable = purpose === "train" || purpose === "inspect";
-  const branches = branchInputs(graph, targets, trainable);
+  const { inputs: factorInputs, branches } =
+    options.wholeFactors === undefined
+      ? branchInputs(graph, targets, trainable)
+      : wholeBranchInputs(graph, targets, options.wholeFactors);
 
   const sample = graph.input("sample", "float32", [batch, config.inChannels, height, width]);
   const timestepEmbedding = graph.input("timestep_embedding", "float32", [
@@ -88,19 +100,21 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
     foldsConstants,
     computeType,
   });
-  const typed = (tensor: Tensor) => cast(graph, tensor, computeType);
+  const typed = (tensor: Tensor) => rounded(graph, tensor, computeType);
   const answer = buildUnet(
     unetLayers,
     config,
     {
       sample: typed(sample),
       timestepEmbedding: typed(timestepEmbedding),
-      context: typed(context),
+      // Float32 where products are, with the keys and values made of it: few numbers, and much alike from token to token. It is
+      // their differences that gradients see.
+      context: cast(graph, context, graph.productType(computeType)),
       contextTokens: tokens,
     },
     { gradientCheckpointing: trainable && options.gradientCheckpointing === true },
   );
-  const prediction = cast(graph, answer, "float32");
+  const prediction = widened(graph, answer);
   const outputs: Record<string, Tensor> =
     includeTextEncoder && purpose !== "train" ? { context: cast(graph, context, "float32") } : {};
   if (purpose === "predict" || purpose === "inspect") outputs.prediction = prediction;
@@ -112,25 +126,74 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
   outputs.loss = loss;
   if (trainable) {
     const weight = graph.input("loss_weight", "float32", [batch]);
-    Object.assign(outputs, factorGradients(graph, loss, weight, targets, branches));
+    Object.assign(outputs, factorGradients(graph, loss, weight, targets, factorInputs));
   }
   return { graph, outputs };
 }
 
 type Branches = Record<LoraTarget["component"], Map<string, LoraBranch>>;
 
-/** Declares the inputs of every target's branch; by component and the target's path. */
-export function branchInputs(graph: Graph, targets: readonly LoraTarget[], trainable: boolean): Branches {
-  const branches: Branches = { unet: new Map(), text_encoder: new Map() };
-  for (const target of targets) {
+/** Both factors of a module as inputs of the graph, by the target's name. */
+type FactorInputs = ReadonlyMap<string, Pick<LoraBranch, "down" | "up">>;
+
+interface BranchInputs {
+  inputs: FactorInputs;
+  /** By component and the target's path. */
+  branches: Branches;
+}
+
+/** Declares the inputs of every target's branch. */
+export function branchInputs(graph: Graph, targets: readonly LoraTarget[], trainable: boolean): BranchInputs {
+  return collectBranches(targets, (target) => {
     const names = branchNames(target);
-    branches[target.component].set(target.path, {
+    const branch = {
       down: graph.input(names.down, "float32", [names.rank, ...downShape(target)], { trainable }),
       up: graph.input(names.up, "float32", [names.rank, upWidth(target)], { trainable }),
       scale: graph.input(names.scale, "float32", []),
-    });
+    };
+    return { inputs: branch, branch };
+  });
+}
+
+/** The same with whole factors, as matrices, and with the components that take part. */
+function wholeBranchInputs(
+  graph: Graph,
+  targets: readonly LoraTarget[],
+  ranks: ReadonlyMap<string, number>,
+): BranchInputs {
+  return collectBranches(targets, (target) => {
+    const names = branchNames(target);
+    const rank = ranks.get(target.name)!;
+    const factor = (name: string, width: number) =>
+      graph.input(name, "float32", [rank, width], { trainable: true });
+    const inputs = { down: factor(names.down, downWidth(target)), up: factor(names.up, upWidth(target)) };
+    const range: RowRange = {
+      end: graph.input(names.rowsEnd, "int64", [1]),
+      trainedBegin: graph.input(names.rowsTrainedBegin, "int64", [1]),
+      untrained: graph.input(names.rowsUntrained, "int64", [4]),
+    };
+    const down = leadingRows(graph, inputs.down, range, names.rank);
+    const branch = {
+      down: reshape(graph, down, [names.rank, ...downShape(target)]),
+      up: leadingRows(graph, inputs.up, range, names.rank),
+      scale: graph.input(names.scale, "float32", []),
+    };
+    return { inputs, branch };
+  });
+}
+
+function collectBranches(
+  targets: readonly LoraTarget[],
+  declare: (target: LoraTarget) => { inputs: Pick<LoraBranch, "down" | "up">; branch: LoraBranch },
+): BranchInputs {
+  const collected = new Map<string, Pick<LoraBranch, "down" | "up">>();
+  const branches: Branches = { unet: new Map(), text_encoder: new Map() };
+  for (const target of targets) {
+    const { inputs, branch } = declare(target);
+    collected.set(target.name, inputs);
+    branches[target.component].set(target.path, branch);
   }
-  return branches;
+  return { inputs: collected, branches };
 }
 
 function factorGradients(
@@ -138,10 +201,10 @@ function factorGradients(
   loss: Tensor,
   weight: Tensor,
   targets: readonly LoraTarget[],
-  branches: Branches,
+  inputs: FactorInputs,
 ): Record<string, Tensor> {
   const factors = targets.flatMap((target) => {
-    const { down, up } = branches[target.component].get(target.path)!;
+    const { down, up } = inputs.get(target.name)!;
     const names = branchNames(target);
     return [
       { name: names.downGradient, tensor: down },

@@ -4,20 +4,14 @@ import { estimateActivationBytes } from "../graph/memory.js";
 import { lowerToOnnx } from "../graph/onnx/lower.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import type { LoraTarget } from "../models/lora-targets.js";
-import { timestepEmbedding } from "../models/unet.js";
 import type { DeviceName } from "../runtime/device.js";
 import { sessionBytes } from "../runtime/memory-estimate.js";
-import {
-  type ExecutionMode,
-  float32,
-  type HostTensor,
-  int64,
-  Session,
-  usableMode,
-} from "../runtime/session.js";
+import { type ExecutionMode, type HostTensor, Session } from "../runtime/session.js";
 import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js";
+import { batchFeeds, lossFeeds, tokensPerPrompt, trainFeeds } from "./batch-feeds.js";
 import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
+import { loweringPlan } from "./lowering-plan.js";
 
 export interface DenoiserOptions {
   checkpoint: Pick<Checkpoint, "unet" | "textEncoder">;
@@ -104,8 +98,8 @@ export class Denoiser {
 
   /** Mean squared error of every sample, `[N]`. */
   async loss(batch: LossBatch, modules: readonly ActiveModule[]): Promise<Float32Array> {
-    const target = float32(batch.target, this.#sampleShape(batch));
-    return (await this.#run("loss", batch, modules, { target })).loss!.data as Float32Array;
+    const outputs = await this.#run("loss", batch, modules, lossFeeds(this.#unetConfig, batch));
+    return outputs.loss!.data as Float32Array;
   }
 
   /**
@@ -116,12 +110,15 @@ export class Denoiser {
     batch: TrainBatch,
     modules: readonly ActiveModule[],
   ): Promise<{ loss: Float32Array; gradients: Map<string, FactorGradients> }> {
-    return readGradients(await this.#run("train", batch, modules, this.#trainFeeds(batch)), modules);
+    return readGradients(
+      await this.#run("train", batch, modules, trainFeeds(this.#unetConfig, batch)),
+      modules,
+    );
   }
 
   /** Everything at once, from one session: {@link predict} and {@link gradients}. */
   async inspect(batch: TrainBatch, modules: readonly ActiveModule[]) {
-    const outputs = await this.#run("inspect", batch, modules, this.#trainFeeds(batch));
+    const outputs = await this.#run("inspect", batch, modules, trainFeeds(this.#unetConfig, batch));
     return { ...readPrediction(outputs), ...readGradients(outputs, modules) };
   }
 
@@ -138,15 +135,8 @@ export class Denoiser {
     await this.#sessions.release();
   }
 
-  #trainFeeds(batch: TrainBatch): Record<string, HostTensor> {
-    return {
-      target: float32(batch.target, this.#sampleShape(batch)),
-      loss_weight: float32(batch.lossWeight, [batch.count]),
-    };
-  }
-
-  #sampleShape(batch: DenoiserBatch): number[] {
-    return [batch.count, this.options.checkpoint.unet.config.inChannels, batch.height, batch.width];
+  get #unetConfig() {
+    return this.options.checkpoint.unet.config;
   }
 
   async #run(
@@ -155,22 +145,8 @@ export class Denoiser {
     modules: readonly ActiveModule[],
     extra: Record<string, HostTensor>,
   ): Promise<Record<string, HostTensor>> {
-    const { config } = this.options.checkpoint.unet;
-    const { count, text } = batch;
-    const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
-    const feeds = {
-      ...extra,
-      ...branchFeeds(modules),
-      sample: float32(batch.sample, this.#sampleShape(batch)),
-      timestep_embedding: float32(timestepEmbedding(batch.timesteps, config), [
-        count,
-        config.blockOutChannels[0]!,
-      ]),
-      ...("tokens" in text
-        ? { tokens: int64(text.tokens.flat(), [count, tokens]) }
-        : { context: float32(text.context, [count * tokens, config.crossAttentionDim]) }),
-    };
-    return this.#withSession(purpose, batch, tokens, (session) => session.run(feeds));
+    const feeds = { ...extra, ...branchFeeds(modules), ...batchFeeds(this.#unetConfig, batch) };
+    return this.#withSession(purpose, batch, tokensPerPrompt(batch), (session) => session.run(feeds));
   }
 
   #withSession<T>(
@@ -184,10 +160,8 @@ export class Denoiser {
   }
 
   #open(purpose: Purpose, size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number) {
-    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, computeType, maxRank } =
-      this.options;
-    const wanted = this.options.mode;
-    const mode = usableMode(device, typeof wanted === "function" ? wanted(size) : wanted);
+    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, maxRank } = this.options;
+    const { mode, keepsWeights, ...plan } = loweringPlan(this.options, size);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
       targets,
@@ -199,10 +173,8 @@ export class Denoiser {
       includeTextEncoder: this.includesTextEncoder,
       clipSkip: clipSkip ?? 1,
       gradientCheckpointing: gradientCheckpointing ?? false,
-      foldsConstants: mode === "fast",
-      ...(computeType === undefined ? {} : { computeType }),
+      ...plan.graph,
     });
-    const lowering = { weightConversionPerUse: mode === "lean" };
     // The first session is made whatever it needs.
     const sizeBytes =
       this.#sessions.keys.length === 0
@@ -211,12 +183,12 @@ export class Denoiser {
             name: purpose,
             memory: estimateActivationBytes(graph, outputs, {
               symbols: ranksOf(targets, maxRank ?? TYPICAL_RANK),
-              foldsConstants: mode === "fast",
-              ...lowering,
+              foldsConstants: plan.graph.foldsConstants,
+              ...plan.lowering,
             }),
           });
-    const model = lowerToOnnx(graph, outputs, lowering);
-    return { sizeBytes, create: () => Session.create(model, { device, mode, threads }) };
+    const model = lowerToOnnx(graph, outputs, plan.lowering);
+    return { sizeBytes, create: () => Session.create(model, { device, mode, keepsWeights, threads }) };
   }
 }
 

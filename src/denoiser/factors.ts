@@ -52,6 +52,9 @@ export function branchNames(target: LoraTarget) {
     scale: `${target.name}.scale`,
     downGradient: `${target.name}.lora_down.gradient`,
     upGradient: `${target.name}.lora_up.gradient`,
+    rowsEnd: `${target.name}.rows.end`,
+    rowsTrainedBegin: `${target.name}.rows.trained_begin`,
+    rowsUntrained: `${target.name}.rows.untrained`,
   };
 }
 

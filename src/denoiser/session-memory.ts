@@ -15,6 +15,7 @@ import { buildDenoiserGraph, type Purpose } from "./denoiser-graph.js";
 import { branchNames } from "./factors.js";
 import { buildLatentDecoderGraph } from "./latent-decoder.js";
 import { buildLatentEncoderGraph } from "./latent-encoder.js";
+import { loweringPlan } from "./lowering-plan.js";
 import { buildTextGraph } from "./text-conditioner.js";
 
 /** Of images in pixels, or of latents. */
@@ -31,11 +32,8 @@ export function denoiserMemory(
   { options, includesTextEncoder }: Denoiser,
   run: { purpose: Purpose; batchSize: number; latents: Size; rankOf: ReadonlyMap<string, number> },
 ): SessionMemory {
-  const { checkpoint, targets, clipSkip = 1, gradientCheckpointing = false, computeType } = options;
-  const mode = usableMode(
-    options.device,
-    typeof options.mode === "function" ? options.mode(run.latents) : options.mode,
-  );
+  const { checkpoint, targets, clipSkip = 1, gradientCheckpointing = false } = options;
+  const plan = loweringPlan(options, run.latents);
   const { graph, outputs } = buildDenoiserGraph({
     checkpoint,
     targets,
@@ -47,13 +45,13 @@ export function denoiserMemory(
     includeTextEncoder: includesTextEncoder,
     clipSkip,
     gradientCheckpointing,
-    foldsConstants: mode === "fast",
-    ...(computeType === undefined ? {} : { computeType }),
+    ...plan.graph,
   });
   const symbols = Object.fromEntries(
     targets.map((target) => [branchNames(target).rank, run.rankOf.get(target.name) ?? 1]),
   );
-  return { ...sessionMemory(name, graph, outputs, mode, symbols), weights: "denoiser" };
+  const foldsAs = plan.graph.foldsConstants ? "fast" : "lean";
+  return { ...sessionMemory(name, graph, outputs, foldsAs, symbols), weights: "denoiser" };
 }
 
 export function latentEncoderMemory(checkpoint: Checkpoint, { height, width }: Size): SessionMemory {

@@ -102,7 +102,7 @@ export function buildTextGraph(
 ): { graph: Graph; outputs: { context: Tensor } } {
   const { clipSkip, foldsConstants, targets = [] } = options;
   const graph = new Graph();
-  const { text_encoder: lora } = branchInputs(graph, targets, false);
+  const { text_encoder: lora } = branchInputs(graph, targets, false).branches;
   const layers = new Layers(graph, { namespace: "text_encoder", weights, lora, foldsConstants });
   const ids = graph.input("tokens", "int64", [1, tokens]);
   return { graph, outputs: { context: buildTextEncoder(layers, config, ids, clipSkip) } };

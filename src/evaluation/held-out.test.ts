@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tempFolder } from "../../test/helpers/temp-folder.js";
 import { pictureFolder, SLOW_MS, tinyConfig } from "../../test/helpers/tiny-run.js";
 import { type PreparedRun, prepareRun } from "../training/prepare.js";
-import { activate } from "../training/step.js";
+import { activate } from "../training/trained-module.js";
 import { HeldOut, type HeldOutOptions } from "./held-out.js";
 
 let run: PreparedRun;

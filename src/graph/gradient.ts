@@ -2,7 +2,7 @@
 
 import { internalError } from "../errors.js";
 import type { Graph, Operation } from "./graph.js";
-import { add, mul, scalar } from "./ops/elementwise.js";
+import { add, cast, mul, scalar } from "./ops/elementwise.js";
 import { reshape, slice } from "./ops/shape.js";
 import { elementCount, fixedShape, formatShape, sameShape, type Tensor } from "./tensor.js";
 
@@ -99,5 +99,5 @@ export function checkpoint(graph: Graph, build: () => readonly Tensor[]): readon
 function afterwards(graph: Graph, tensors: readonly Tensor[], signal: Tensor): Map<Tensor, Tensor> {
   const first = slice(graph, reshape(graph, signal, [elementCount(fixedShape(signal.shape))]), 0, 0, 1);
   const one = add(graph, mul(graph, first, scalar(graph, 0, first)), scalar(graph, 1, first));
-  return new Map(tensors.map((tensor) => [tensor, mul(graph, tensor, one)]));
+  return new Map(tensors.map((tensor) => [tensor, mul(graph, tensor, cast(graph, one, tensor.dtype))]));
 }

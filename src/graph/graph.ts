@@ -61,11 +61,17 @@ export interface NodeSpec {
   outputs: readonly { shape: Shape; dtype: ElementType }[];
 }
 
+export interface GraphOptions {
+  /** Type that float16 tensors are multiplied in; float32 on devices that would add the products up in float16. Default float16. */
+  halfProductType?: "float16" | "float32";
+}
+
 export class Graph {
   readonly nodes: Node[] = [];
   readonly inputs: Tensor[] = [];
   readonly constants = new Map<Tensor, Constant>();
 
+  readonly #halfProductType: "float16" | "float32";
   readonly #names = new Set<string>();
   readonly #scalars = new Map<string, Tensor>();
   #counter = 0;
@@ -75,6 +81,17 @@ export class Graph {
   #substitutes: ReadonlyMap<Tensor, Tensor> = new Map();
   /** Inside an operation: whether its inputs need a gradient. Null outside. */
   #insideOperation: boolean | null = null;
+  /** What {@link Graph.sharedInPass} made since the tape changed. */
+  #shared = new Map<Tensor, Map<string, Tensor>>();
+
+  constructor({ halfProductType = "float16" }: GraphOptions = {}) {
+    this.#halfProductType = halfProductType;
+  }
+
+  /** The type that matrices and images of a type are multiplied in. */
+  productType(dtype: ElementType): ElementType {
+    return dtype === "float16" ? this.#halfProductType : dtype;
+  }
 
   /** A value that is fed at every run. `trainable` asks for its gradient. */
   input(name: string, dtype: ElementType, shape: Shape, options: { trainable?: boolean } = {}): Tensor {
@@ -165,6 +182,25 @@ export class Graph {
     return outputs[0]!;
   }
 
+  /**
+   * What `build` makes of `x`, made once in a forward or backward pass. Between the passes nothing is shared, or it would be
+   * kept all the time. For operations and gradient rules only: no gradient flows through what is shared.
+   */
+  sharedInPass(x: Tensor, key: string, build: () => Tensor): Tensor {
+    const made = this.#shared.get(x) ?? new Map<string, Tensor>();
+    this.#shared.set(x, made);
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const built = build();
+    made.set(key, built);
+    return built;
+  }
+
+  /** Whether {@link Graph.sharedInPass} has made this already. */
+  isSharedInPass(x: Tensor, key: string): boolean {
+    return this.#shared.get(x)?.has(key) === true;
+  }
+
   /** Records the operations that `build` makes on a tape of their own. */
   recordOperations<T>(build: () => T): { result: T; operations: Operation[] } {
     const operations: Operation[] = [];
@@ -194,14 +230,16 @@ export class Graph {
   }
 
   #withTape<T>(tape: Operation[] | null, build: () => T): T {
-    const saved = { tape: this.#tape, inside: this.#insideOperation };
+    const saved = { tape: this.#tape, inside: this.#insideOperation, shared: this.#shared };
     this.#tape = tape;
     this.#insideOperation = null;
+    this.#shared = new Map();
     try {
       return build();
     } finally {
       this.#tape = saved.tape;
       this.#insideOperation = saved.inside;
+      this.#shared = saved.shared;
     }
   }
 

@@ -6,7 +6,7 @@ import { Graph } from "./graph.js";
 import { gelu, quickGelu, silu } from "./ops/activation.js";
 import { attention } from "./ops/attention.js";
 import { conv2d } from "./ops/conv.js";
-import { cast } from "./ops/elementwise.js";
+import { add, cast } from "./ops/elementwise.js";
 import { gemm } from "./ops/matmul.js";
 import { groupNorm, layerNorm } from "./ops/norm.js";
 import type { Tensor } from "./tensor.js";
@@ -45,6 +45,7 @@ describe("products in float16", () => {
   });
 
   testHalf("over more terms than float16 can add up", {
+    graph: { halfProductType: "float32" },
     inputs: { x: { shape: [3, 3000] }, w: { shape: [5, 3000] }, c: { shape: [5] } },
     build: (graph, { x, w, c }) =>
       whole(graph, gemm(graph, half(graph, x!), half(graph, w!), { transB: true, c: half(graph, c!) })),
@@ -59,6 +60,7 @@ describe("products in float16", () => {
     ["a convolution with stride", 2],
   ] as const) {
     testHalf(`${label} over more terms than float16 can add up`, {
+      graph: { halfProductType: "float32" },
       inputs: { x: { shape: [1, 300, 4, 4] }, w: { shape: [3, 300, 3, 3] } },
       build: (graph, { x, w }) =>
         whole(graph, conv2d(graph, half(graph, x!), half(graph, w!), { padding: 1, stride })),
@@ -66,17 +68,34 @@ describe("products in float16", () => {
     });
   }
 
-  test("are cut into blocks that are added in float32, and only where they are long", () => {
-    const operators = (length: number) => {
-      const graph = new Graph();
-      const x = graph.input("x", "float16", [2, length]);
-      gemm(graph, x, graph.input("w", "float16", [3, length]), { transB: true });
-      const products = graph.nodes.filter(({ op }) => op === "Gemm");
-      const sums = graph.nodes.filter(({ op }) => op === "Add").flatMap(({ outputs }) => outputs);
-      return { products: products.length, sums: sums.map(({ dtype }) => dtype) };
+  const inputsOf = (graph: Graph, op: string) =>
+    graph.nodes.filter((node) => node.op === op).map(({ inputs }) => inputs.map((input) => input!.name));
+  const typesOf = (graph: Graph, op: string) =>
+    graph.nodes.filter((node) => node.op === op).flatMap((node) => node.outputs.map(({ dtype }) => dtype));
+
+  test("are products of float32 where the device asks for it", () => {
+    const products = (graph: Graph) => {
+      const x = graph.input("x", "float16", [2, 8]);
+      gemm(graph, x, graph.input("w", "float16", [3, 8]), { transB: true });
+      return typesOf(graph, "Gemm");
     };
-    expect(operators(1280)).toEqual({ products: 1, sums: [] });
-    expect(operators(3000)).toEqual({ products: 3, sums: ["float32", "float32"] });
+    expect(products(new Graph())).toEqual(["float16"]);
+    expect(products(new Graph({ halfProductType: "float32" }))).toEqual(["float32"]);
+  });
+
+  test("convert what they share once, and read each other's results unrounded", () => {
+    const graph = new Graph({ halfProductType: "float32" });
+    const x = graph.input("x", "float16", [2, 8]);
+    const [v, w] = ["v", "w"].map((name) => graph.input(name, "float32", [8, 8])) as [Tensor, Tensor];
+    const y = gemm(graph, x, v);
+    gemm(graph, x, w);
+    gemm(graph, y, w);
+    const [first, second, third] = inputsOf(graph, "Gemm");
+    expect(second![0]).toBe(first![0]);
+    expect(third![0]).toBe(graph.nodes.find(({ op }) => op === "Gemm")!.outputs[0]!.name);
+    // The backward pass converts again: what is kept until then is float16.
+    graph.untracked(() => gemm(graph, x, w));
+    expect(inputsOf(graph, "Gemm").at(-1)![0]).not.toBe(first![0]);
   });
 });
 
@@ -95,6 +114,16 @@ function referenceConv(x: ReferenceArray, w: ReferenceArray, stride: number): Re
 }
 
 describe("what is computed in float32 between float16 values", () => {
+  // 2048 + 1 - 2048 is 0 in float16.
+  test.each(["float16", "float32"] as const)("a stream of residual sums, with products in %s", (type) => {
+    const graph = new Graph({ halfProductType: type });
+    const one = graph.input("one", "float16", [1, 1]);
+    const times = (value: number) => gemm(graph, one, graph.constant([value], "float32", [1, 1]));
+    add(graph, add(graph, times(2048), times(1)), times(-2048));
+    const sums = graph.nodes.filter(({ op }) => op === "Add").flatMap(({ outputs }) => outputs);
+    expect(sums.map(({ dtype }) => dtype)).toEqual([type, type]);
+  });
+
   const ones = (graph: Graph, count: number, value: number) =>
     graph.constant(new Array<number>(count).fill(value), "float32");
 

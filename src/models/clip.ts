@@ -50,5 +50,5 @@ export function buildTextEncoder(
     const hidden = layers.linear(`${path}.mlp.fc1`, layers.layerNorm(`${path}.layer_norm2`, x, layerNormEps));
     x = add(graph, x, layers.linear(`${path}.mlp.fc2`, activation(graph, hidden)));
   }
-  return layers.layerNorm("text_model.final_layer_norm", x, layerNormEps);
+  return layers.layerNorm("text_model.final_layer_norm", x, layerNormEps, "float32");
 }

@@ -29,8 +29,8 @@ export interface LayersOptions {
   weights: ReadonlyMap<string, WeightRef>;
   lora?: LoraBranches;
   /**
-   * Type of activations and weights. Default float32. With float16 normalizations, attention, the sums of long products
-   * and the gradients of LoRA factors are float32 all the same.
+   * Type of activations and weights. Default float32. With float16 normalizations, attention and the gradients of LoRA factors
+   * are computed in float32 all the same, and products as {@link Graph.productType} says.
    */
   computeType?: ElementType;
   /**
@@ -83,6 +83,13 @@ export class Layers {
     return cast(this.graph, this.stored(name), this.computeType);
   }
 
+  /** A weight or bias of a product: as it is stored, where the product would convert it in any case. */
+  #operand(name: string): Tensor {
+    const stored = this.stored(name);
+    if (stored.dtype === this.computeType) return stored;
+    return cast(this.graph, stored, this.graph.productType(this.computeType));
+  }
+
   /** Scale and shift of a normalization: those are computed in float32 always. */
   #normWeights(path: string): [Tensor, Tensor] {
     const float32 = (name: string) => cast(this.graph, this.stored(name), "float32");
@@ -103,7 +110,7 @@ export class Layers {
   }
 
   #bias(path: string): Tensor | undefined {
-    return this.has(`${path}.bias`) ? this.weight(`${path}.bias`) : undefined;
+    return this.has(`${path}.bias`) ? this.#operand(`${path}.bias`) : undefined;
   }
 
   /**
@@ -112,18 +119,20 @@ export class Layers {
    * A 1x1 convolution is the same on pixels as rows; its weight may be stored as `[out, in, 1, 1]`.
    *
    * @param x - `[T, in]`, one row per token
-   * @returns `[T, out]`
+   * @returns `[T, out]`, of the type of `x`
    */
   linear(path: string, x: Tensor): Tensor {
     const { graph } = this;
-    const stored = this.weight(`${path}.weight`);
+    const stored = this.#operand(`${path}.weight`);
     const weight = reshape(graph, stored, stored.shape.slice(0, 2));
-    const y = gemm(graph, x, weight, { transB: true, c: this.#bias(path) });
     const branch = this.#lora.get(path);
+    // Between base and branch, and inside the branch, nothing is rounded.
+    const result = branch === undefined ? x.dtype : graph.productType(x.dtype);
+    const y = gemm(graph, x, weight, { transB: true, c: this.#bias(path), result });
     if (branch === undefined) return y;
-    const hidden = gemm(graph, x, branch.down, { transB: true });
-    const scale = cast(graph, branch.scale, hidden.dtype);
-    return gemm(graph, mul(graph, hidden, scale), branch.up, { c: y });
+    const hidden = gemm(graph, x, branch.down, { transB: true, result });
+    const scaled = mul(graph, hidden, cast(graph, branch.scale, result));
+    return gemm(graph, scaled, branch.up, { c: y, result: x.dtype });
   }
 
   /**
@@ -137,26 +146,27 @@ export class Layers {
     options: { stride?: number; padding?: number | readonly [number, number, number, number] } = {},
   ): Tensor {
     const { graph } = this;
-    const weight = this.weight(`${path}.weight`);
+    const weight = this.#operand(`${path}.weight`);
     const bias = this.#bias(path);
-    const y = conv2d(graph, x, weight, { ...options, bias, weightIsFolded: this.#foldsConstants });
     const branch = this.#lora.get(path);
+    const result = branch === undefined ? x.dtype : graph.productType(x.dtype);
+    const y = conv2d(graph, x, weight, { ...options, bias, weightIsFolded: this.#foldsConstants, result });
     if (branch === undefined) return y;
     const { down, up } = branch;
-    const scale = cast(graph, branch.scale, x.dtype);
+    const scale = cast(graph, branch.scale, result);
     const kernel = down.shape.length === 4 ? down : reshape(graph, down, [...down.shape, 1, 1]);
-    const hidden = mul(graph, conv2d(graph, x, kernel, options), scale);
+    const hidden = mul(graph, conv2d(graph, x, kernel, { ...options, result }), scale);
     const [rank, out] = up.shape as [string, number];
     const pointwise = reshape(graph, transpose(graph, up, [1, 0]), [out, rank, 1, 1]);
-    return add(graph, y, conv2d(graph, hidden, pointwise));
+    return cast(graph, add(graph, y, conv2d(graph, hidden, pointwise)), x.dtype);
   }
 
   groupNorm(path: string, x: Tensor, options: GroupNormOptions): Tensor {
     return groupNorm(this.graph, x, ...this.#normWeights(path), options);
   }
 
-  layerNorm(path: string, x: Tensor, eps = 1e-5): Tensor {
-    return layerNorm(this.graph, x, ...this.#normWeights(path), eps);
+  layerNorm(path: string, x: Tensor, eps = 1e-5, result: ElementType = x.dtype): Tensor {
+    return layerNorm(this.graph, x, ...this.#normWeights(path), eps, result);
   }
 }
 

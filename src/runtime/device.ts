@@ -22,6 +22,14 @@ export function builtInDevices(): DeviceName[] {
   return (["cuda", "webgpu", "cpu"] as const).filter((name) => names.has(name));
 }
 
+/**
+ * The type to multiply float16 tensors in. WebGPU's kernels would round after every addition, and the CPU computes in float32 in
+ * any case (its float16 is for tests); CUDA's kernels add up in float32.
+ */
+export function halfProductType(device: DeviceName): "float16" | "float32" {
+  return device === "cuda" ? "float16" : "float32";
+}
+
 /** Session options that put every node on `device`, and fail instead of falling back to the CPU. */
 export function providerOptions(device: DeviceName): {
   executionProviders: InferenceSession.ExecutionProviderConfig[];

@@ -32,11 +32,26 @@ export function usableMode(device: DeviceName, wanted: ExecutionMode): Execution
 export interface SessionOptions {
   device: DeviceName;
   mode: ExecutionMode;
+  /**
+   * In fast mode, weights stay as they are stored and are converted where they are used, all but small ones. The model must be
+   * lowered with `weightConversionPerUse`. Default false.
+   */
+  keepsWeights?: boolean | undefined;
   /** Threads of one operator on the CPU; default: onnxruntime's own choice, the number of physical cores. */
   threads?: number | undefined;
   /** Where onnxruntime writes its profile (path prefix); default: none is taken. */
   profilePrefix?: string | undefined;
 }
+
+/** Constants up to this size are computed when a session is made, in any mode: biases, normalizations, scalars. */
+const SMALL_CONSTANT_BYTES = 64 * 1024;
+
+/** Options of onnxruntime's graph optimizer for {@link SessionOptions.keepsWeights}. */
+const KEEPING_WEIGHTS = {
+  constant_folding_max_output_size_in_bytes: String(SMALL_CONSTANT_BYTES),
+  // It would merge the conversions of a weight in the forward and in the backward pass, and keep the result in between.
+  disable_specified_optimizers: "CommonSubexpressionElimination",
+};
 
 export class Session {
   readonly device: DeviceName;
@@ -56,28 +71,7 @@ export class Session {
    * weights do not fit
    */
   static async create(model: LoweredModel, options: SessionOptions): Promise<Session> {
-    const { device, mode, threads, profilePrefix } = options;
-    const { executionProviders, sessionConfig } = providerOptions(device);
-    const config: Record<string, string> = { ...sessionConfig };
-    if (model.dataFolder !== null) config.model_external_initializers_file_folder_path = model.dataFolder;
-    // Packed copies of the weights would cost a gigabyte for SD 1.5 and gain less than steps differ from each other.
-    config.disable_prepacking = "1";
-    try {
-      const session = await InferenceSession.create(model.bytes, {
-        executionProviders,
-        graphOptimizationLevel: mode === "lean" ? "disabled" : "basic",
-        // Memory patterns need fixed shapes; the rank of a DyLoRA step changes from step to step.
-        enableMemPattern: false,
-        ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
-        ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
-        // 3: errors only. onnxruntime's warnings are about its own decisions and not for the user.
-        logSeverityLevel: 3,
-        extra: { session: config },
-      });
-      return new Session(session, model, device);
-    } catch (error) {
-      throw sessionError(error, device);
-    }
+    return new Session(await createOrtSession(model, options), model, options.device);
   }
 
   /**
@@ -90,18 +84,9 @@ export class Session {
   async run(feeds: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
     const inputs: Record<string, OrtTensor> = {};
     for (const [name, tensor] of Object.entries(feeds)) inputs[name] = toOrt(tensor);
-    let results: InferenceSession.OnnxValueMapType;
-    try {
-      results = await this.#session.run(inputs);
-    } catch (error) {
-      throw sessionError(error, this.device);
-    }
+    const results = await runOrt(this.#session, inputs, this.device);
     const outputs: Record<string, HostTensor> = {};
-    for (const [name, { dtype }] of this.#outputs) {
-      const result = results[name];
-      if (!(result instanceof OrtTensor)) throw internalError(`no output ${name}`);
-      outputs[name] = { dtype, shape: result.dims, data: result.data as HostTensor["data"] };
-    }
+    for (const [name, { dtype }] of this.#outputs) outputs[name] = fromOrt(results, name, dtype);
     return outputs;
   }
 
@@ -115,7 +100,64 @@ export class Session {
   }
 }
 
-function toOrt(tensor: HostTensor): OrtTensor {
+/**
+ * An onnxruntime session with this project's settings. For {@link Session} and {@link DeviceSession}.
+ *
+ * @param outputLocations - where each output shall lie; default: in the process's memory
+ */
+export async function createOrtSession(
+  model: LoweredModel,
+  options: SessionOptions,
+  outputLocations?: Readonly<Record<string, "cpu" | "gpu-buffer">>,
+): Promise<InferenceSession> {
+  const { device, mode, keepsWeights = false, threads, profilePrefix } = options;
+  const { executionProviders, sessionConfig } = providerOptions(device);
+  const config: Record<string, string> = { ...sessionConfig };
+  if (model.dataFolder !== null) config.model_external_initializers_file_folder_path = model.dataFolder;
+  // Packed copies of the weights would cost a gigabyte for SD 1.5 and gain less than steps differ from each other.
+  config.disable_prepacking = "1";
+  try {
+    return await InferenceSession.create(model.bytes, {
+      executionProviders,
+      graphOptimizationLevel: mode === "lean" ? "disabled" : "basic",
+      // Memory patterns need fixed shapes; the rank of a DyLoRA step changes from step to step.
+      enableMemPattern: false,
+      ...(outputLocations === undefined ? {} : { preferredOutputLocation: outputLocations }),
+      ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+      ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
+      // 3: errors only. onnxruntime's warnings are about its own decisions and not for the user.
+      logSeverityLevel: 3,
+      extra: { session: config, ...(keepsWeights ? { optimization: KEEPING_WEIGHTS } : {}) },
+    });
+  } catch (error) {
+    throw sessionError(error, device);
+  }
+}
+
+/** {@link InferenceSession.run} with this project's errors. */
+export async function runOrt(
+  session: InferenceSession,
+  inputs: Readonly<Record<string, OrtTensor>>,
+  device: DeviceName,
+): Promise<InferenceSession.OnnxValueMapType> {
+  try {
+    return await session.run(inputs);
+  } catch (error) {
+    throw sessionError(error, device);
+  }
+}
+
+export function fromOrt(
+  results: InferenceSession.OnnxValueMapType,
+  name: string,
+  dtype: ElementType,
+): HostTensor {
+  const result = results[name];
+  if (!(result instanceof OrtTensor)) throw internalError(`no output ${name}`);
+  return { dtype, shape: result.dims, data: result.data as HostTensor["data"] };
+}
+
+export function toOrt(tensor: HostTensor): OrtTensor {
   return new OrtTensor(tensor.dtype as "float32", tensor.data as Float32Array, tensor.shape);
 }
 

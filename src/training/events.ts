@@ -35,6 +35,11 @@ export interface StartEvent {
   /** Number format of the computation. */
   readonly dtype: "float32" | "float16";
   readonly executionMode: "fast" | "lean";
+  /**
+   * Factors, gradients and optimizer state stay on the device; losses and the norm of the gradients come back. (On a GPU no operator
+   * of the model runs on the CPU, in either case.)
+   */
+  readonly residentStep: boolean;
   readonly baseModel: {
     readonly path: string;
     /** As in the file's metadata: `sd_v1`, `sd_v2`, `sd_v2_v`. */

@@ -4,7 +4,7 @@ import { LossAverages } from "./metrics-averages.js";
 import { freshModule } from "./network.js";
 import { adamW, createFactorState } from "./optimizer/index.js";
 import type { RunProgress } from "./run-state.js";
-import type { TrainedModule } from "./step.js";
+import type { TrainedModule } from "./trained-module.js";
 
 const [rank, inFeatures, outFeatures] = [2, 3, 4];
 const optimizer = adamW();

@@ -2,7 +2,7 @@
 
 import { LossAverages, type LossAveragesState } from "./metrics-averages.js";
 import { moduleTensors, type RunProgress } from "./run-state.js";
-import type { TrainedModule } from "./step.js";
+import type { TrainedModule } from "./trained-module.js";
 
 /** Copying may take this share of a run's time; faster steps than that are not copied one by one. */
 const COPYING_SHARE = 0.01;

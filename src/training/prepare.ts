@@ -34,7 +34,7 @@ import { freshNetwork, type NetworkSizes } from "./network.js";
 import { createFactorState, createOptimizer, type Optimizer } from "./optimizer/index.js";
 import { type RunLength, runLength } from "./run-length.js";
 import { type PlannedSample, planSamples } from "./samples.js";
-import type { TrainedModule } from "./step.js";
+import type { TrainedModule } from "./trained-module.js";
 
 /** Noise and timestep draws per validation image: one from each quarter of the timesteps. */
 const VALIDATION_DRAWS = 4;

@@ -13,7 +13,7 @@ import type { PreparedRun, SettledChoices } from "./prepare.js";
 import { type RunLength, runLength } from "./run-length.js";
 import { compareIdentities, type JsonValue, type TrainState, writeTrainState } from "./state.js";
 import { factorTensors, restoreFactor, type StateTensor } from "./state-tensors.js";
-import type { TrainedModule } from "./step.js";
+import type { TrainedModule } from "./trained-module.js";
 
 /** What goes on over the whole run, besides the factors. */
 export interface RunProgress {

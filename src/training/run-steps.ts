@@ -10,14 +10,14 @@ import { learningRatesOf, lrScheduleOptions } from "./config.js";
 import { captionsAreFixed, encodesCaptionsAhead } from "./estimate.js";
 import type { TrainHooks, TrainResult } from "./events.js";
 import { divergedNote, goOnNote, nothingLearnedNote } from "./failure-notes.js";
-import { LastGood } from "./last-good.js";
 import { createLrSchedule } from "./lr-schedule.js";
 import type { MetricsLog } from "./metrics-log.js";
+import { createParameterStore, type LearningRates, type ParameterStore } from "./parameters/index.js";
 import type { PreparedRun } from "./prepare.js";
 import type { RunProgress } from "./run-state.js";
 import { drawSamples, samplePoint } from "./samples.js";
 import { Saver } from "./saver.js";
-import { type LearningRates, Stepper, type StepResult } from "./step.js";
+import { Stepper, type StepResult } from "./step.js";
 import { startEvent, startRecord, stepEvent, stepFacts, stepRecord } from "./step-report.js";
 import { StepTimer } from "./step-timer.js";
 import { shouldValidate, validate } from "./validation.js";
@@ -38,10 +38,12 @@ export interface RunContext {
  * Takes care of everything that `context` holds: sessions are released and the log is closed, however the run ends.
  */
 export async function runSteps(context: RunContext, hooks: TrainHooks): Promise<TrainResult> {
+  const parameters = createParameterStore(context.run);
   try {
-    return await new StepLoop(context, hooks).run();
+    return await new StepLoop(context, parameters, hooks).run();
   } finally {
     context.log.close();
+    await parameters.release();
     await context.run.conditioning.release();
     await context.run.denoiser.release();
   }
@@ -54,32 +56,31 @@ class StepLoop {
   readonly #hooks: TrainHooks;
   readonly #saver: Saver;
   readonly #stepper: Stepper;
-  readonly #lastGood: LastGood;
+  readonly #parameters: ParameterStore;
   readonly #learningRateFactor: (step: number) => number;
   readonly #timer: StepTimer;
   #truncationWarned = false;
   /** Loads run on until the run ends, whatever the user's signal says: the step under way is finished. */
   readonly #loading = new AbortController();
 
-  constructor(context: RunContext, hooks: TrainHooks) {
+  constructor(context: RunContext, parameters: ParameterStore, hooks: TrainHooks) {
     const { run, progress, identities } = context;
-    const { config, denoiser, modules, plan, optimizer, seed } = run;
+    const { config, modules, plan, seed } = run;
     this.#context = context;
     this.#run = run;
     this.#progress = progress;
     this.#hooks = hooks;
     this.#saver = new Saver(run, progress, identities, hooks);
+    this.#parameters = parameters;
     this.#stepper = new Stepper({
-      denoiser,
+      parameters,
       modules,
       plan,
-      optimizer,
       seed,
       maxGradNorm: config.maxGradNorm,
       lossScaler: progress.lossScaler,
-      onFinite: () => this.#lastGood.remember(progress),
+      onFinite: () => parameters.lastGood.remember(progress),
     });
-    this.#lastGood = new LastGood(modules);
     this.#learningRateFactor = createLrSchedule(lrScheduleOptions(config, run.totalSteps));
     this.#timer = new StepTimer(run.totalSteps);
   }
@@ -88,7 +89,8 @@ class StepLoop {
     const { config, totalSteps, batches } = this.#run;
     const progress = this.#progress;
     if (progress.step < totalSteps) await this.#warmUp();
-    const started = startEvent(this.#run, this.#context.resumedFromStep, this.#context.memory);
+    const { resumedFromStep, memory } = this.#context;
+    const started = startEvent(this.#run, resumedFromStep, memory, this.#parameters.isResident);
     this.#context.log.append(startRecord(started, progress.step, config));
     this.#hooks.onEvent(started);
     this.#timer.start();
@@ -117,7 +119,7 @@ class StepLoop {
 
   /** Encodes images and captions that will be needed again, and makes the session of the first step. */
   async #warmUp(): Promise<void> {
-    const { config, conditioning, denoiser, data } = this.#run;
+    const { config, conditioning, data } = this.#run;
     const { signal } = this.#hooks;
     const encoding = (done: number, total: number) =>
       this.#hooks.onEvent({ type: "preparing", task: "encoding images", done, total });
@@ -141,7 +143,7 @@ class StepLoop {
     const { height, width } = await conditioning.moments(first!.item, first!.flip);
     const text = await conditioning.text([first!.caption]);
     const tokens = "tokens" in text ? text.tokens[0]!.length : text.tokensPerPrompt;
-    await denoiser.prepare("train", { count: config.trainBatchSize, height, width }, tokens);
+    await this.#parameters.prepare({ count: config.trainBatchSize, height, width }, tokens);
   }
 
   /** Every caption that the run will show, where they are the same each time. */
@@ -209,6 +211,7 @@ class StepLoop {
     const { heldOut } = this.#run;
     const { step } = this.#progress;
     this.#progress.validationDue = true;
+    await this.#parameters.toHost();
     const byRank = await validate(this.#run, this.#hooks.signal);
     if (byRank === null || heldOut === null) return;
     this.#progress.validationDue = false;
@@ -227,6 +230,7 @@ class StepLoop {
     const point = samplePoint(this.#run, step, epochsEnded);
     progress.samplesDue = point !== null;
     if (point === null) return;
+    await this.#parameters.toHost();
     const drawn = await drawSamples(this.#run, step, point, {
       signal: this.#hooks.signal,
       onProgress: (done, total) =>
@@ -243,6 +247,7 @@ class StepLoop {
 
   async #save(point: Parameters<Saver["save"]>[0]): Promise<{ weights: string; state: string | null }> {
     this.#context.log.sync();
+    await this.#parameters.toHost();
     const saved = await this.#saver.save(point);
     this.#timer.exclude();
     return saved;
@@ -252,6 +257,7 @@ class StepLoop {
     const { step } = this.#progress;
     const { config, totalSteps } = this.#run;
     this.#context.log.sync();
+    await this.#parameters.toHost();
     const stateDir = await this.#saver.saveState({ kind: "step", step });
     this.#hooks.onEvent({ type: "interrupted", step, totalSteps, stateDir });
     return { status: "interrupted", step, totalSteps, weightsPath: null, stateDir, config };
@@ -262,12 +268,13 @@ class StepLoop {
     const code = error instanceof DyloraError ? error.code : "E_INTERNAL";
     if (code === "E_WRITE") return error;
     const { resumedFromStep, log } = this.#context;
-    if (code === "E_DIVERGED") this.#lastGood.restore(this.#progress);
+    if (code === "E_DIVERGED") this.#parameters.lastGood.restore(this.#progress);
     const { step } = this.#progress;
     let note = nothingLearnedNote(resumedFromStep);
     if (step > (resumedFromStep ?? 0)) {
       try {
         log.sync();
+        await this.#parameters.toHost();
         const stateDir = await this.#saver.saveState({ kind: "step", step });
         note =
           code === "E_DIVERGED" ? divergedNote(this.#run.config, step, stateDir) : goOnNote(step, stateDir);

@@ -9,15 +9,17 @@ import { learningRatesOf, type TrainConfig } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
 import type { MetricsRecord, MetricsValue } from "./metrics-log.js";
 import { parameterCount } from "./network.js";
+import type { LearningRates } from "./parameters/index.js";
 import type { PreparedRun } from "./prepare.js";
 import type { RunProgress } from "./run-state.js";
-import type { LearningRates, StepResult } from "./step.js";
+import type { StepResult } from "./step.js";
 
 /** @param resumedFromStep - null for a new run */
 export function startEvent(
   run: PreparedRun,
   resumedFromStep: number | null,
   memory: RunEstimate,
+  residentStep: boolean,
 ): StartEvent {
   const { config, checkpoint, plan, sizes, network, device, data, batches } = run;
   const trainable = parameterCount(network);
@@ -33,6 +35,7 @@ export function startEvent(
     provider: EXECUTION_PROVIDER[device],
     dtype: run.computeType,
     executionMode: run.modes.mode,
+    residentStep,
     baseModel: {
       path: checkpoint.path,
       version: checkpoint.baseModelVersion,

@@ -7,7 +7,9 @@ import { createRankPlan, type RankPlanOptions } from "../dylora/index.js";
 import { LossScaler } from "./loss-scaler.js";
 import { freshModule } from "./network.js";
 import { createFactorState, type Optimizer, touchedRuns } from "./optimizer/index.js";
-import { activate, Stepper, type StepperOptions, type TrainedModule } from "./step.js";
+import { HostParameters } from "./parameters/index.js";
+import { Stepper, type StepperOptions } from "./step.js";
+import { activate, type TrainedModule } from "./trained-module.js";
 
 const MAX_RANK = 4;
 /** Large beside the factors, so that float32 rounds little of a gradient away. */
@@ -56,10 +58,9 @@ function resetNetwork(): void {
 
 const stepper = (plan: Partial<RankPlanOptions> = {}, options: Partial<StepperOptions> = {}) =>
   new Stepper({
-    denoiser: tiny.denoiser,
+    parameters: new HostParameters(tiny.denoiser, modules, descent),
     modules,
     plan: createRankPlan({ maxRank: MAX_RANK, ...plan }),
-    optimizer: descent,
     seed: 1,
     maxGradNorm: 0,
     ...options,

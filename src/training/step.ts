@@ -1,25 +1,19 @@
 /** One optimizer step: micro-steps at drawn ranks, clipping, update. */
 
-import type { Denoiser, TrainBatch } from "../denoiser/denoiser.js";
-import { type ActiveModule, type BranchFactors, downWidth, upWidth } from "../denoiser/factors.js";
-import { activeScale, drawRank, moduleRank, type RankPlan, updatedComponents } from "../dylora/index.js";
+import type { TrainBatch } from "../denoiser/denoiser.js";
+import { drawRank, moduleRank, type RankPlan, updatedComponents } from "../dylora/index.js";
 import { DyloraError } from "../errors.js";
 import { randomStream } from "../random/stream.js";
 import type { LossScaler } from "./loss-scaler.js";
-import { clipScale, type FactorState, GradientAccumulator, type Optimizer } from "./optimizer/index.js";
-
-/** A module's factors with the optimizer's state for them. */
-export interface TrainedModule {
-  readonly factors: BranchFactors;
-  readonly down: FactorState;
-  readonly up: FactorState;
-}
+import { clipScale } from "./optimizer/index.js";
+import type { LearningRates, ModuleDraw, ParameterStore } from "./parameters/index.js";
+import type { TrainedModule } from "./trained-module.js";
 
 export interface StepperOptions {
-  denoiser: Denoiser;
+  parameters: ParameterStore;
+  /** The modules of the store. */
   modules: readonly TrainedModule[];
   plan: RankPlan;
-  optimizer: Optimizer;
   seed: number;
   /** `--max_grad_norm`; 0: no clipping. */
   maxGradNorm: number;
@@ -42,17 +36,11 @@ export interface StepResult {
   readonly skipped: boolean;
 }
 
-export type LearningRates = Readonly<Record<"unet" | "text_encoder", number>>;
-
 export class Stepper {
   readonly #options: StepperOptions;
-  readonly #accumulator: GradientAccumulator;
 
   constructor(options: StepperOptions) {
     this.#options = options;
-    this.#accumulator = new GradientAccumulator(
-      options.modules.flatMap(({ factors: { target } }) => [downWidth(target), upWidth(target)]),
-    );
   }
 
   /**
@@ -67,31 +55,20 @@ export class Stepper {
     batches: AsyncIterable<TrainBatch>,
     learningRates: LearningRates,
   ): Promise<StepResult> {
-    const { denoiser, modules, maxGradNorm, lossScaler = null, onFinite } = this.#options;
+    const { parameters, maxGradNorm, lossScaler = null, onFinite } = this.#options;
     const lossScale = lossScaler?.scale ?? null;
-    this.#accumulator.reset();
+    parameters.reset();
     const draws: { rank: number; loss: number }[] = [];
     for await (const batch of batches) {
       const { shared, ranks } = this.#drawRanks(step, draws.length);
-      const active = modules.map(({ factors }, index) => activate(factors, ranks[index]!.rank));
-      const { loss, gradients } = await denoiser.gradients(scaled(batch, lossScale), active);
+      const loss = await parameters.accumulate(scaled(batch, lossScale), ranks);
       const weighted = loss.reduce((total, value, sample) => total + value * batch.lossWeight[sample]!, 0);
       if (!Number.isFinite(weighted)) throw diverged(step, `the loss is ${weighted}`);
-      for (const [index, { factors }] of modules.entries()) {
-        const gradient = gradients.get(factors.target.name);
-        if (gradient === undefined) continue;
-        const { rows } = ranks[index]!;
-        const { target } = factors;
-        const trained = (values: Float32Array, width: number) =>
-          values.subarray(rows.begin * width, rows.end * width);
-        this.#accumulator.add(2 * index, rows, trained(gradient.down, downWidth(target)));
-        this.#accumulator.add(2 * index + 1, rows, trained(gradient.up, upWidth(target)));
-      }
-      draws.push({ rank: shared ?? meanRank(active), loss: weighted });
+      draws.push({ rank: shared ?? meanRank(ranks), loss: weighted });
     }
 
     const gradientScale = 1 / (draws.length * (lossScale ?? 1));
-    const gradNorm = this.#accumulator.norm(gradientScale);
+    const gradNorm = await parameters.gradientNorm(gradientScale);
     const loss = draws.reduce((total, draw) => total + draw.loss, 0) / draws.length;
     const skipped = !Number.isFinite(gradNorm);
     if (skipped) {
@@ -99,24 +76,9 @@ export class Stepper {
     } else {
       lossScaler?.taken();
       onFinite?.();
-      this.#update(clipScale(gradNorm, maxGradNorm) * gradientScale, learningRates);
+      await parameters.update(clipScale(gradNorm, maxGradNorm) * gradientScale, learningRates);
     }
     return { loss, draws, gradNorm, lossScale, skipped };
-  }
-
-  #update(gradientScale: number, learningRates: LearningRates): void {
-    for (const [index, { factors, down, up }] of this.#options.modules.entries()) {
-      const learningRate = learningRates[factors.target.component];
-      const parts = [
-        { values: factors.down, state: down, touched: this.#accumulator.touched(2 * index) },
-        { values: factors.up, state: up, touched: this.#accumulator.touched(2 * index + 1) },
-      ];
-      for (const { values, state, touched } of parts) {
-        for (const { rows, gradient } of touched) {
-          this.#options.optimizer.step({ values, state, rows, gradient, learningRate, gradientScale });
-        }
-      }
-    }
   }
 
   /** For each module its rank in this micro-step and the components that learn; `shared`: the rank drawn for all of them. */
@@ -133,19 +95,14 @@ export class Stepper {
   }
 }
 
-/** A module at a rank, at the strength of the paper's rule. */
-export function activate(factors: BranchFactors, rank: number): ActiveModule {
-  return { factors, rank, scale: rank === 0 ? 0 : activeScale(factors.alpha, rank) };
-}
-
 /** The batch whose gradients are `lossScale` times as large. */
 function scaled(batch: TrainBatch, lossScale: number | null): TrainBatch {
   if (lossScale === null) return batch;
   return { ...batch, lossWeight: batch.lossWeight.map((weight) => weight * lossScale) };
 }
 
-function meanRank(active: readonly ActiveModule[]): number {
-  return Math.round(active.reduce((total, { rank }) => total + rank, 0) / active.length);
+function meanRank(draws: readonly ModuleDraw[]): number {
+  return Math.round(draws.reduce((total, { rank }) => total + rank, 0) / draws.length);
 }
 
 function diverged(step: number, what: string): DyloraError {

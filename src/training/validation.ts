@@ -2,7 +2,7 @@
 
 import { moduleRank } from "../dylora/index.js";
 import type { PreparedRun } from "./prepare.js";
-import { activate } from "./step.js";
+import { activate } from "./trained-module.js";
 
 /** Whether a run validates after a step: at its end in any case. */
 export function shouldValidate(

@@ -12,7 +12,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { gradients } from "../../src/graph/gradient.js";
-import { Graph } from "../../src/graph/graph.js";
+import { Graph, type GraphOptions } from "../../src/graph/graph.js";
 import { type LoweredModel, lowerToOnnx } from "../../src/graph/onnx/lower.js";
 import type { Dim, ElementType, Shape, Tensor } from "../../src/graph/tensor.js";
 import { type RandomStream, randomStream } from "../../src/random/stream.js";
@@ -44,6 +44,8 @@ export interface OperatorCheck {
   symbols?: readonly Symbols[];
   /** Default: {@link TOLERANCE}. */
   tolerance?: number;
+  /** Of the graph that is built. */
+  graph?: GraphOptions;
 }
 
 const DEVICE = testDevice();
@@ -234,7 +236,7 @@ const COTANGENT = "cotangent_";
 
 /** The operator with the gradients of the objective with respect to the trainable inputs, as one model. */
 function differentiate(check: OperatorCheck, trainable: readonly string[]): LoweredModel {
-  const graph = new Graph();
+  const graph = new Graph(check.graph);
   const inputs: Record<string, Tensor> = {};
   for (const [name, { shape, indicesBelow }] of Object.entries(check.inputs)) {
     const dtype = indicesBelow === undefined ? "float32" : "int64";

@@ -74,6 +74,7 @@ function sampleStart(outputDir: string, totalSteps: number, ranks: readonly numb
     provider: "CPUExecutionProvider",
     dtype: "float32",
     executionMode: "fast",
+    residentStep: false,
     baseModel: { path: "/models/sd15.safetensors", version: "sd_v1", predictionType: "epsilon" },
     network: {
       module: ranks.length > 1 ? "dylora" : "lora",

@@ -9,7 +9,7 @@ import { moduleRank } from "../../src/dylora/index.js";
 import { extract, planExtract } from "../../src/surgery/index.js";
 import type { TrainConfig } from "../../src/training/config.js";
 import { type PreparedRun, prepareRun } from "../../src/training/prepare.js";
-import { activate } from "../../src/training/step.js";
+import { activate } from "../../src/training/trained-module.js";
 import { memoryTerminal } from "../helpers/memory-terminal.js";
 import { tempFolder } from "../helpers/temp-folder.js";
 import {

@@ -1,6 +1,7 @@
 /** Activation functions of the models. */
 
 import type { Graph } from "../graph.js";
+import { unroundedWherePossible } from "../half-products.js";
 import type { Tensor } from "../tensor.js";
 import { add, erf, exp, mul, neg, scalar, scale, sigmoid, sub } from "./elementwise.js";
 
@@ -9,7 +10,10 @@ function gated(graph: Graph, label: string, x: Tensor, slope: number): Tensor {
   return graph.operation1(
     label,
     [x],
-    () => mul(graph, x, sigmoid(graph, scale(graph, x, slope))),
+    () =>
+      unroundedWherePossible(graph, [x], (exact) =>
+        mul(graph, exact!, sigmoid(graph, scale(graph, exact!, slope))),
+      ),
     // y' = s + slope x s (1 - s), s = sigmoid(slope x): computed again from x, so that only x is kept.
     (dy) => {
       const scaled = scale(graph, x, slope);
@@ -36,12 +40,14 @@ export function gelu(graph: Graph, x: Tensor): Tensor {
     "gelu",
     [x],
     () =>
-      graph.node1({
-        op: "Gelu",
-        domain: "com.microsoft",
-        inputs: [x],
-        outputs: [{ shape: x.shape, dtype: x.dtype }],
-      }),
+      unroundedWherePossible(graph, [x], (exact) =>
+        graph.node1({
+          op: "Gelu",
+          domain: "com.microsoft",
+          inputs: [exact!],
+          outputs: [{ shape: x.shape, dtype: exact!.dtype }],
+        }),
+      ),
     // y' = Φ(x) + x φ(x)
     (dy) => {
       const cdf = scale(

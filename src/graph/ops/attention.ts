@@ -1,8 +1,9 @@
 /** Scaled dot-product attention. */
 
 import type { Graph } from "../graph.js";
+import { operand, operandAgain, rounded } from "../half-products.js";
 import type { Tensor } from "../tensor.js";
-import { add, cast, mul, scale, sub, toFloat32Again } from "./elementwise.js";
+import { add, mul, scale, sub } from "./elementwise.js";
 import { matmul } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./shape.js";
@@ -19,6 +20,9 @@ export interface AttentionShape {
   /** Query `i` sees keys `0..i` only. */
   causal?: boolean;
 }
+
+/** As many keys as a prompt has at most, about: a row of scores is as cheap to sum up as a row of the output. */
+const FEW_KEYS = 128;
 
 /** Softmax over the last axis. */
 export function softmax(graph: Graph, x: Tensor): Tensor {
@@ -45,7 +49,11 @@ export function softmax(graph: Graph, x: Tensor): Tensor {
  * With O = P V: dV = Pᵀ dO, dP = dO Vᵀ, dS = P (dP - rowsum(dO O)), dQ = dS K, dK = dSᵀ Q (Dao et al. 2022,
  * arXiv:2205.14135, appendix B).
  *
- * Computed in float32 whatever the type of q, k and v, which the result has again: scores overflow float16 in Stable
+ * With few keys and O in float16, the row sums are taken of P dP, which they equal. The tokens of a prompt are much alike, and
+ * what the gradient of a projection to keys consists of is what remains when rows of dS, which add up to zero, are summed: the
+ * rounding of O was seen as 3 % of such a gradient.
+ *
+ * Computed in float32 whatever the types of q, k and v; the result has that of q: scores overflow float16 in Stable
  * Diffusion 2.1, and sums over thousands of keys lose their small terms.
  *
  * @param q - `[batch * L, heads * D]`
@@ -72,39 +80,57 @@ export function attention(graph: Graph, q: Tensor, k: Tensor, v: Tensor, shape: 
     "attention",
     [q, k, v],
     () => {
-      const [q32, k32, v32] = [q, k, v].map((x) => cast(graph, x, "float32")) as [Tensor, Tensor, Tensor];
+      const [q32, k32, v32] = [q, k, v].map((x) => operand(graph, x, "float32")) as [Tensor, Tensor, Tensor];
       const scores = matmul(graph, scale(graph, rows(q32, queries), factor), columns(k32, keys));
       const attended = matmul(graph, softmax(graph, masked(scores)), rows(v32, keys));
-      return cast(graph, joinRows(attended, queries), q.dtype);
+      return rounded(graph, joinRows(attended, queries), q.dtype);
     },
     (dHalf, [wantQ, wantK, wantV]) => {
-      const [q32, k32, v32, o32] = [q, k, v, output].map((x) => toFloat32Again(graph, x)) as [
-        Tensor,
+      const [q32, k32, v32] = [q, k, v].map((x) => operandAgain(graph, x, "float32")) as [
         Tensor,
         Tensor,
         Tensor,
       ];
-      const dOutput = cast(graph, dHalf, "float32");
-      const back = (gradient: Tensor) => cast(graph, gradient, q.dtype);
+      const dOutput = operandAgain(graph, dHalf, "float32");
+
       // The factor sits on k here and on q above: written alike, onnxruntime would merge the two and keep P.
       const p = softmax(
         graph,
         masked(matmul(graph, rows(q32, queries), scale(graph, columns(k32, keys), factor))),
       );
       // Products with Pᵀ and dSᵀ are taken as transposed products: only L x D matrices are ever transposed, not L x S.
-      const dV = wantV ? back(joinColumns(matmul(graph, columns(dOutput, queries), p), keys)) : null;
+      const dV = wantV
+        ? rounded(graph, joinColumns(matmul(graph, columns(dOutput, queries), p), keys), v.dtype)
+        : null;
       if (!wantQ && !wantK) return [null, null, dV];
-      const rowSums = transpose(
-        graph,
-        sum(graph, byHead(graph, mul(graph, dOutput, o32), shape), [-1]),
-        [0, 2, 1, 3],
-      );
       const dP = matmul(graph, rows(dOutput, queries), columns(v32, keys));
+      const rowSums =
+        q.dtype === "float16" && keys <= FEW_KEYS
+          ? sum(graph, mul(graph, p, dP), [-1])
+          : transpose(
+              graph,
+              sum(
+                graph,
+                byHead(graph, mul(graph, dOutput, operandAgain(graph, output, "float32")), shape),
+                [-1],
+              ),
+              [0, 2, 1, 3],
+            );
       const dS = mul(graph, p, sub(graph, dP, rowSums));
       return [
-        wantQ ? back(joinRows(scale(graph, matmul(graph, dS, rows(k32, keys)), factor), queries)) : null,
+        wantQ
+          ? rounded(
+              graph,
+              joinRows(scale(graph, matmul(graph, dS, rows(k32, keys)), factor), queries),
+              q.dtype,
+            )
+          : null,
         wantK
-          ? back(joinColumns(scale(graph, matmul(graph, columns(q32, queries), dS), factor), keys))
+          ? rounded(
+              graph,
+              joinColumns(scale(graph, matmul(graph, columns(q32, queries), dS), factor), keys),
+              k.dtype,
+            )
           : null,
         dV,
       ];

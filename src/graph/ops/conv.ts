@@ -7,15 +7,16 @@
  *   dY convolved with w, its channel axes exchanged and its taps reversed, padded by kernel - 1 - pad. onnxruntime's Conv
  *   takes half to three quarters of the time of its ConvTranspose, but exchanging the axes of all weights of a U-Net takes
  *   longer than that saves: only sessions that do it once, ahead of time, gain. Images are turned by 180 degrees, before and
- *   after, in place of the taps: 1 % of a step, where turning weights takes another copy of them when a session is made.
+ *   after, in place of the taps: 1 % of a step, where turning weights takes another copy of them when a session is made. (On
+ *   WebGPU, Mesa's lavapipe, all of it included, Conv takes half to all of the time of ConvTranspose.)
  * - dW[o,i,k] = Σ_{n,p} dY[n,o,p] x[n,i, s p + k - pad]: x with batch and channels exchanged, convolved with dY (batch and
  *   channels exchanged) as the kernel, whose taps lie s apart (dilation).
  */
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
-import { sumInBlocks } from "../half-sums.js";
-import { type Dim, fixedShape, formatShape, type Tensor } from "../tensor.js";
+import { operand, operandAgain, rounded } from "../half-products.js";
+import { type Dim, type ElementType, fixedShape, formatShape, type Tensor } from "../tensor.js";
 import { cast } from "./elementwise.js";
 import { sum } from "./reduce.js";
 import { reshape, reverse, slice, transpose } from "./shape.js";
@@ -29,35 +30,52 @@ export interface ConvOptions {
   bias?: Tensor | undefined;
   /** `w` is constant, and the session computes what depends on constants alone ahead of time. Default false. */
   weightIsFolded?: boolean;
+  /** Type of the result; default: that of `x`. */
+  result?: ElementType | undefined;
 }
 
 type Pads = readonly [number, number, number, number];
 
 /**
- * Convolution of images, in the type of `x`.
+ * Convolution of images.
  *
- * `w` may have another type (a float32 LoRA factor between float16 activations): it is converted, and its gradient is
- * computed in its own type.
+ * The operands may have different types (float16 activations, a float32 LoRA factor). The product is computed in
+ * {@link Graph.productType} of `x`, the gradient of each operand in its own type if that has more digits.
  *
  * @param x - `[N, I, H, W]`
  * @param w - `[O, I, kh, kw]`; `O` may be symbolic
  * @returns `[N, O, H', W']` with `H' = floor((H + top + bottom - kh) / stride) + 1`
  */
 export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
-  const { stride = 1, padding = 0, bias, weightIsFolded = false } = options;
+  const { stride = 1, padding = 0, bias, weightIsFolded = false, result = x.dtype } = options;
   const pads: Pads = typeof padding === "number" ? [padding, padding, padding, padding] : padding;
   if (x.shape.length !== 4 || w.shape.length !== 4 || x.shape[1] !== w.shape[1]) {
     throw internalError(`conv2d of ${formatShape(x.shape)} with ${formatShape(w.shape)}`);
   }
+  const type = graph.productType(x.dtype);
+  // float16 is for GPUs, where exchanging the axes is nothing beside the convolution.
+  const asConv = stride === 1 && (weightIsFolded || x.dtype === "float16");
   return graph.operation1(
     "conv2d",
     bias === undefined ? [x, w] : [x, w, bias],
-    () => convNode(graph, x, cast(graph, w, x.dtype), { stride, pads, dilation: 1, bias }),
-    (dy, [wantX, wantW, wantBias]) => [
-      wantX ? convGradientX(graph, dy, x, cast(graph, w, dy.dtype), { stride, pads, weightIsFolded }) : null,
-      wantW ? convGradientW(graph, cast(graph, dy, w.dtype), cast(graph, x, w.dtype), w, stride, pads) : null,
-      wantBias ? reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape) : null,
-    ],
+    () => {
+      const operands = [x, w].map((tensor) => operand(graph, tensor, type)) as [Tensor, Tensor];
+      const addend = bias && operand(graph, bias, type);
+      return rounded(
+        graph,
+        convNode(graph, ...operands, { stride, pads, dilation: 1, bias: addend }),
+        result,
+      );
+    },
+    (dy, [wantX, wantW, wantBias]) => {
+      const again = (tensor: Tensor, as: ElementType) => operandAgain(graph, tensor, as);
+      const weightType = graph.productType(w.dtype);
+      return [
+        wantX ? convGradientX(graph, again(dy, type), x, again(w, type), { stride, pads, asConv }) : null,
+        wantW ? convGradientW(graph, again(dy, weightType), again(x, weightType), w, stride, pads) : null,
+        wantBias ? cast(graph, reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape), bias!.dtype) : null,
+      ];
+    },
   );
 }
 
@@ -80,78 +98,59 @@ function convNode(graph: Graph, x: Tensor, w: Tensor, options: ConvNodeOptions):
     outLength(height, kh, pads[0] + pads[2]),
     outLength(width, kw, pads[1] + pads[3]),
   ];
-  return sumInBlocks(
-    graph,
-    { type: x.dtype, length: x.shape[1]!, terms: kh * kw, addend: bias },
-    (cut, addend) => {
-      const operands = [cut(x, 1), cut(w, 1)];
-      return graph.node1({
-        op: "Conv",
-        inputs: addend === undefined ? operands : [...operands, addend],
-        attributes: {
-          kernel_shape: [kh, kw],
-          strides: [stride, stride],
-          pads: [...pads],
-          dilations: [dilation, dilation],
-        },
-        outputs: [{ shape, dtype: x.dtype }],
-      });
+  return graph.node1({
+    op: "Conv",
+    inputs: bias === undefined ? [x, w] : [x, w, bias],
+    attributes: {
+      kernel_shape: [kh, kw],
+      strides: [stride, stride],
+      pads: [...pads],
+      dilations: [dilation, dilation],
     },
-  );
+    outputs: [{ shape, dtype: x.dtype }],
+  });
 }
 
+/** `dy` and `w` in the type of the product; `x` says the shape and type of the result. */
 function convGradientX(
   graph: Graph,
   dy: Tensor,
   x: Tensor,
   w: Tensor,
-  { stride, pads, weightIsFolded }: { stride: number; pads: Pads; weightIsFolded: boolean },
+  { stride, pads, asConv }: { stride: number; pads: Pads; asConv: boolean },
 ): Tensor {
   const [kh, kw] = fixedShape(w.shape.slice(2)) as [number, number];
   const [top, left, bottom, right] = pads;
-  if (stride === 1 && weightIsFolded) {
+  if (asConv) {
     const isPointwise = kh === 1 && kw === 1;
     const turned = (tensor: Tensor) => (isPointwise ? tensor : reverse(graph, tensor, [2, 3]));
-    if (w.dtype === "float16") {
-      // Half the memory, on a device that is not short of it, and where every node is a dispatch: the weights are turned.
-      return convNode(graph, dy, transpose(graph, turned(w), [1, 0, 2, 3]), {
-        stride: 1,
-        pads: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
-        dilation: 1,
-      });
-    }
-    return turned(
-      convNode(graph, turned(dy), transpose(graph, w, [1, 0, 2, 3]), {
-        stride: 1,
-        pads: [kh - 1 - bottom, kw - 1 - right, kh - 1 - top, kw - 1 - left],
-        dilation: 1,
-      }),
-    );
+    const product = convNode(graph, turned(dy), transpose(graph, w, [1, 0, 2, 3]), {
+      stride: 1,
+      pads: [kh - 1 - bottom, kw - 1 - right, kh - 1 - top, kw - 1 - left],
+      dilation: 1,
+    });
+    return rounded(graph, turned(product), x.dtype);
   }
   const [height, width] = fixedShape(x.shape.slice(2)) as [number, number];
   const [outHeight, outWidth] = fixedShape(dy.shape.slice(2)) as [number, number];
   // Rows that no tap reached at the far edge: the division in the output length rounded them away.
   const missing = (length: number, out: number, kernel: number, padding: number) =>
     length + padding - ((out - 1) * stride + kernel);
-  return sumInBlocks(
-    graph,
-    { type: dy.dtype, length: dy.shape[1]!, terms: kh * kw, addend: undefined },
-    (cut) =>
-      graph.node1({
-        op: "ConvTranspose",
-        inputs: [cut(dy, 1), cut(w, 0)],
-        attributes: {
-          kernel_shape: [kh, kw],
-          strides: [stride, stride],
-          pads: [...pads],
-          output_padding: [
-            missing(height, outHeight, kh, top + bottom),
-            missing(width, outWidth, kw, left + right),
-          ],
-        },
-        outputs: [{ shape: x.shape, dtype: dy.dtype }],
-      }),
-  );
+  const product = graph.node1({
+    op: "ConvTranspose",
+    inputs: [dy, w],
+    attributes: {
+      kernel_shape: [kh, kw],
+      strides: [stride, stride],
+      pads: [...pads],
+      output_padding: [
+        missing(height, outHeight, kh, top + bottom),
+        missing(width, outWidth, kw, left + right),
+      ],
+    },
+    outputs: [{ shape: x.shape, dtype: dy.dtype }],
+  });
+  return rounded(graph, product, x.dtype);
 }
 
 function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: number, pads: Pads): Tensor {
@@ -163,5 +162,5 @@ function convGradientW(graph: Graph, dy: Tensor, x: Tensor, w: Tensor, stride: n
   });
   // Past the kernel's extent come the pixels that the stride left over.
   const taps = slice(graph, slice(graph, full, 2, 0, kh), 3, 0, kw);
-  return transpose(graph, taps, [1, 0, 2, 3]);
+  return cast(graph, transpose(graph, taps, [1, 0, 2, 3]), w.dtype);
 }

@@ -1,6 +1,7 @@
 /** Elementwise arithmetic with NumPy broadcasting. */
 
 import type { Graph } from "../graph.js";
+import { unroundedWherePossible } from "../half-products.js";
 import { broadcastShapes, type ElementType, type Tensor } from "../tensor.js";
 import { sumToShape } from "./reduce.js";
 import { reshape } from "./shape.js";
@@ -28,7 +29,7 @@ export function add(graph: Graph, a: Tensor, b: Tensor): Tensor {
   return graph.operation1(
     "add",
     [a, b],
-    () => binary(graph, "Add", a, b),
+    () => unroundedWherePossible(graph, [a, b], (left, right) => binary(graph, "Add", left!, right!)),
     (dy, [wantA, wantB]) => [
       wantA ? sumToShape(graph, dy, a.shape) : null,
       wantB ? sumToShape(graph, dy, b.shape) : null,
@@ -54,7 +55,7 @@ export function mul(graph: Graph, a: Tensor, b: Tensor): Tensor {
   return graph.operation1(
     "mul",
     [a, b],
-    () => binary(graph, "Mul", a, b),
+    () => unroundedWherePossible(graph, [a, b], (left, right) => binary(graph, "Mul", left!, right!)),
     // (a b)' = a' b + a b'
     (dy, [wantA, wantB]) => [
       wantA ? sumToShape(graph, mul(graph, dy, b), a.shape) : null,

@@ -2,8 +2,8 @@
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
-import { sumInBlocks } from "../half-sums.js";
-import { broadcastShapes, formatShape, type Tensor } from "../tensor.js";
+import { operand, operandAgain, rounded } from "../half-products.js";
+import { broadcastShapes, type ElementType, formatShape, type Tensor } from "../tensor.js";
 import { cast } from "./elementwise.js";
 import { sumToShape } from "./reduce.js";
 import { transpose } from "./shape.js";
@@ -13,20 +13,22 @@ export interface GemmOptions {
   transB?: boolean;
   /** Added to the product; broadcasts to its shape (a bias, or another tensor of the same shape). */
   c?: Tensor | undefined;
+  /** Type of the result; default: that of `a`. */
+  result?: ElementType | undefined;
 }
 
 /**
- * `op(a) op(b) + c` for matrices, `op` an optional transposition, in the type of `a`.
+ * `op(a) op(b) + c` for matrices, `op` an optional transposition.
  *
- * `b` may have another type (a float32 LoRA factor between float16 activations): it is converted, and its gradient is
- * computed in its own type.
+ * The operands may have different types (float16 activations, a float32 LoRA factor). The product is computed in
+ * {@link Graph.productType} of `a`, the gradient of each operand in its own type if that has more digits.
  *
  * @param a - `[M, K]`, or `[K, M]` with `transA`
  * @param b - `[K, N]`, or `[N, K]` with `transB`
  * @returns `[M, N]`
  */
 export function gemm(graph: Graph, a: Tensor, b: Tensor, options: GemmOptions = {}): Tensor {
-  const { transA = false, transB = false, c } = options;
+  const { transA = false, transB = false, c, result = a.dtype } = options;
   const [m, k] = transA ? [a.shape[1], a.shape[0]] : [a.shape[0], a.shape[1]];
   const [inner, n] = transB ? [b.shape[1], b.shape[0]] : [b.shape[0], b.shape[1]];
   if (a.shape.length !== 2 || b.shape.length !== 2 || k !== inner) {
@@ -34,41 +36,57 @@ export function gemm(graph: Graph, a: Tensor, b: Tensor, options: GemmOptions = 
       `gemm of ${formatShape(a.shape)}${transA ? "ᵀ" : ""} and ${formatShape(b.shape)}${transB ? "ᵀ" : ""}`,
     );
   }
+  const type = graph.productType(a.dtype);
   return graph.operation1(
     "gemm",
     c === undefined ? [a, b] : [a, b, c],
     () => {
-      const converted = cast(graph, b, a.dtype);
-      return sumInBlocks(graph, { type: a.dtype, length: k!, terms: 1, addend: c }, (cut, addend) => {
-        const operands = [cut(a, transA ? 0 : 1), cut(converted, transB ? 1 : 0)];
-        return graph.node1({
-          op: "Gemm",
-          inputs: addend === undefined ? operands : [...operands, addend],
-          attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0 },
-          outputs: [{ shape: [m!, n!], dtype: a.dtype }],
-        });
+      const operands = (c === undefined ? [a, b] : [a, b, c]).map((x) => operand(graph, x, type));
+      const product = graph.node1({
+        op: "Gemm",
+        inputs: operands,
+        attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0 },
+        outputs: [{ shape: [m!, n!], dtype: type }],
       });
+      return rounded(graph, product, result);
     },
     (dy, [wantA, wantB, wantC]) => [
-      wantA ? gemmGradientA(graph, dy, b, transA, transB) : null,
-      wantB ? gemmGradientB(graph, cast(graph, dy, b.dtype), cast(graph, a, b.dtype), transA, transB) : null,
-      wantC ? sumToShape(graph, dy, c!.shape) : null,
+      wantA ? gemmGradientA(graph, dy, a, b, transA, transB) : null,
+      wantB ? gemmGradientB(graph, dy, a, b, transA, transB) : null,
+      wantC ? cast(graph, sumToShape(graph, dy, c!.shape), c!.dtype) : null,
     ],
   );
 }
 
 // With A' = op(A), B' = op(B) and Y = A' B': dA' = dY B'ᵀ and dB' = A'ᵀ dY; a transposed operand swaps the order.
-function gemmGradientA(graph: Graph, dy: Tensor, b: Tensor, transA: boolean, transB: boolean): Tensor {
-  const converted = cast(graph, b, dy.dtype);
+function gemmGradientA(
+  graph: Graph,
+  dy: Tensor,
+  a: Tensor,
+  b: Tensor,
+  transA: boolean,
+  transB: boolean,
+): Tensor {
+  const type = graph.productType(a.dtype);
+  const [left, right] = [operandAgain(graph, dy, type), operandAgain(graph, b, type)];
   return transA
-    ? gemm(graph, converted, dy, { transA: transB, transB: true })
-    : gemm(graph, dy, converted, { transB: !transB });
+    ? gemm(graph, right, left, { transA: transB, transB: true, result: a.dtype })
+    : gemm(graph, left, right, { transB: !transB, result: a.dtype });
 }
 
-function gemmGradientB(graph: Graph, dy: Tensor, a: Tensor, transA: boolean, transB: boolean): Tensor {
+function gemmGradientB(
+  graph: Graph,
+  dy: Tensor,
+  a: Tensor,
+  b: Tensor,
+  transA: boolean,
+  transB: boolean,
+): Tensor {
+  const type = graph.productType(b.dtype);
+  const [left, right] = [operandAgain(graph, a, type), operandAgain(graph, dy, type)];
   return transB
-    ? gemm(graph, dy, a, { transA: true, transB: transA })
-    : gemm(graph, a, dy, { transA: !transA });
+    ? gemm(graph, right, left, { transA: true, transB: transA, result: b.dtype })
+    : gemm(graph, left, right, { transA: !transA, result: b.dtype });
 }
 
 /**

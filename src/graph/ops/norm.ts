@@ -9,8 +9,9 @@
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
-import { fixedShape, type Tensor } from "../tensor.js";
-import { add, cast, div, mul, scalar, scale, sigmoid, sqrt, sub, toFloat32Again } from "./elementwise.js";
+import { operand, operandAgain, rounded } from "../half-products.js";
+import { type ElementType, fixedShape, type Tensor } from "../tensor.js";
+import { add, div, mul, scalar, scale, sigmoid, sqrt, sub } from "./elementwise.js";
 import { mean, sum, sumOfSquares } from "./reduce.js";
 import { reshape } from "./shape.js";
 
@@ -53,7 +54,7 @@ export function groupNorm(
     activation === undefined ? "groupNorm" : "groupNormSilu",
     [x],
     () => {
-      const rows = reshape(graph, cast(graph, x, "float32"), [n, groups, count]);
+      const rows = reshape(graph, operand(graph, x, "float32"), [n, groups, count]);
       const rowMean = mean(graph, rows, [2]);
       const deviation = sub(graph, rows, rowMean);
       const variance = scale(graph, sumOfSquares(graph, deviation, [2]), 1 / count);
@@ -63,11 +64,11 @@ export function groupNorm(
       gain = mul(graph, rootInverse, perChannel(gamma));
       const y = add(graph, mul(graph, reshape(graph, deviation, grouped), gain), perChannel(beta));
       const activated = activation === undefined ? y : mul(graph, y, sigmoid(graph, y));
-      return cast(graph, reshape(graph, activated, x.shape), x.dtype);
+      return rounded(graph, reshape(graph, activated, x.shape), x.dtype);
     },
     (dOut) => {
-      const deviation = sub(graph, cast(graph, reshape(graph, x, grouped), "float32"), center);
-      let dy = cast(graph, reshape(graph, dOut, grouped), "float32");
+      const deviation = sub(graph, reshape(graph, operandAgain(graph, x, "float32"), grouped), center);
+      let dy = reshape(graph, operandAgain(graph, dOut, "float32"), grouped);
       if (activation !== undefined) {
         // silu'(y) = s (1 + y (1 - s))
         const y = add(graph, mul(graph, deviation, gain), perChannel(beta));
@@ -81,7 +82,7 @@ export function groupNorm(
       const meanG = inGroup(dy);
       const meanGX = mul(graph, inGroup(mul(graph, dy, deviation)), mul(graph, rootInverse, rootInverse));
       const dx = sub(graph, sub(graph, mul(graph, dy, gain), meanG), mul(graph, deviation, meanGX));
-      return [cast(graph, reshape(graph, dx, x.shape), x.dtype)];
+      return [rounded(graph, reshape(graph, dx, x.shape), x.dtype)];
     },
   );
 }
@@ -92,8 +93,16 @@ export function groupNorm(
  * @param x - `[..., C]`
  * @param gamma - `[C]`, not differentiated
  * @param beta - `[C]`, not differentiated
+ * @param result - type of the result
  */
-export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, eps: number): Tensor {
+export function layerNorm(
+  graph: Graph,
+  x: Tensor,
+  gamma: Tensor,
+  beta: Tensor,
+  eps: number,
+  result: ElementType = x.dtype,
+): Tensor {
   const statistics = [...x.shape.slice(0, -1), 1];
   let center!: Tensor;
   let rootInverse!: Tensor;
@@ -103,7 +112,7 @@ export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, 
     () => {
       const [y, rowMean, inverse] = graph.node({
         op: "LayerNormalization",
-        inputs: [cast(graph, x, "float32"), gamma, beta],
+        inputs: [operand(graph, x, "float32"), gamma, beta],
         attributes: { axis: -1, epsilon: { float: eps } },
         outputs: [
           { shape: x.shape, dtype: "float32" },
@@ -113,17 +122,17 @@ export function layerNorm(graph: Graph, x: Tensor, gamma: Tensor, beta: Tensor, 
       });
       center = rowMean!;
       rootInverse = inverse!;
-      return cast(graph, y!, x.dtype);
+      return rounded(graph, y!, result);
     },
     (dy) => {
-      const normalized = mul(graph, sub(graph, toFloat32Again(graph, x), center), rootInverse);
-      const g = mul(graph, cast(graph, dy, "float32"), gamma);
+      const normalized = mul(graph, sub(graph, operandAgain(graph, x, "float32"), center), rootInverse);
+      const g = mul(graph, operandAgain(graph, dy, "float32"), gamma);
       const inner = sub(
         graph,
         sub(graph, g, mean(graph, g, [-1])),
         mul(graph, normalized, mean(graph, mul(graph, g, normalized), [-1])),
       );
-      return [cast(graph, mul(graph, inner, rootInverse), x.dtype)];
+      return [rounded(graph, mul(graph, inner, rootInverse), x.dtype)];
     },
   );
 }

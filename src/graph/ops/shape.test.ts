@@ -1,15 +1,33 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { describeOperators, testOperator, testOperatorOnce } from "../../../test/helpers/check-gradient.js";
+import {
+  checkedDevice,
+  describeOperators,
+  testOperator,
+  testOperatorOnce,
+} from "../../../test/helpers/check-gradient.js";
 import { arrayOf, at, elementCountOf, type ReferenceArray } from "../../../test/helpers/reference-array.js";
+import { float32, Session } from "../../runtime/session.js";
 import { gradients } from "../gradient.js";
 import { Graph } from "../graph.js";
+import { lowerToOnnx } from "../onnx/lower.js";
 import type { Tensor } from "../tensor.js";
 import { mul } from "./elementwise.js";
 import * as shapes from "./shape.js";
 
-const { concat, expand, gatherRows, pad, reshape, reverse, slice, split, transpose, upsampleNearest2x } =
-  shapes;
+const {
+  concat,
+  expand,
+  gatherRows,
+  leadingRows,
+  pad,
+  reshape,
+  reverse,
+  slice,
+  split,
+  transpose,
+  upsampleNearest2x,
+} = shapes;
 
 const length = fc.integer({ min: 1, max: 4 });
 const shape = fc.array(length, { minLength: 1, maxLength: 4 });
@@ -228,6 +246,42 @@ describeOperators(shapes, {
       const [first] = split(graph, x, 0, [1, 2]);
       const seeds = [{ tensor: first!, gradient: graph.input("dy", "float32", [1]) }];
       expect(() => gradients(graph, graph.operations, seeds, [x])).toThrow("split: a part has no gradient");
+    });
+  },
+  leadingRows: () => {
+    const numbers = (graph: Graph, ...values: number[]) => graph.constant(values, "int64");
+    const range = (graph: Graph, rows: number, begin: number, end: number) => ({
+      end: numbers(graph, end),
+      trainedBegin: numbers(graph, begin),
+      untrained: numbers(graph, begin, 0, rows - end, 0),
+    });
+    testOperator(
+      "takes the first rows",
+      fc.record({ rows: length, width: length, drawn: fc.nat(3) }),
+      ({ rows, width, drawn }) => {
+        const end = 1 + (drawn % rows);
+        return {
+          inputs: { x: { shape: [rows, width] } },
+          symbols: [{ first: end }],
+          build: (graph, { x }) =>
+            leadingRows(graph, squared(graph, x!), range(graph, rows, 0, end), "first"),
+          reference: ({ x }) => arrayOf([end, width], ([row, column]) => at(square(x!), row!, column!)),
+        };
+      },
+    );
+    test("gives no gradient to rows before those that are trained", async () => {
+      const graph = new Graph();
+      const x = graph.input("x", "float32", [4, 2], { trainable: true });
+      const y = leadingRows(graph, x, range(graph, 4, 1, 3), "first");
+      const seeds = [{ tensor: y, gradient: graph.input("dy", "float32", y.shape) }];
+      const [gradient] = gradients(graph, graph.operations, seeds, [x]);
+      const session = await Session.create(lowerToOnnx(graph, { gradient: gradient! }), {
+        ...{ device: checkedDevice(), mode: "fast" },
+      });
+      const dy = float32(Float32Array.of(1, 2, 3, 4, 5, 6), [3, 2]);
+      const { data } = (await session.run({ dy })).gradient!;
+      expect([...(data as Float32Array)]).toEqual([0, 0, 3, 4, 5, 6, 0, 0]);
+      await session.release();
     });
   },
   gatherRows: () =>

@@ -2,6 +2,7 @@
 
 import { internalError } from "../../errors.js";
 import type { Graph } from "../graph.js";
+import { exactWherePossible, rounded, unroundedWherePossible } from "../half-products.js";
 import {
   type Dim,
   fixedShape,
@@ -23,11 +24,13 @@ export function reshape(graph: Graph, x: Tensor, shape: Shape): Tensor {
     "reshape",
     [x],
     () =>
-      graph.node1({
-        op: "Reshape",
-        inputs: [x, graph.constant(target, "int64")],
-        outputs: [{ shape, dtype: x.dtype }],
-      }),
+      unroundedWherePossible(graph, [x], (exact) =>
+        graph.node1({
+          op: "Reshape",
+          inputs: [exact!, graph.constant(target, "int64")],
+          outputs: [{ shape, dtype: exact!.dtype }],
+        }),
+      ),
     (dy) => [reshape(graph, dy, x.shape)],
   );
 }
@@ -51,12 +54,14 @@ export function transpose(graph: Graph, x: Tensor, permutation: readonly number[
     "transpose",
     [x],
     () =>
-      graph.node1({
-        op: "Transpose",
-        inputs: [x],
-        attributes: { perm: permutation },
-        outputs: [{ shape: permutation.map((axis) => x.shape[axis]!), dtype: x.dtype }],
-      }),
+      unroundedWherePossible(graph, [x], (exact) =>
+        graph.node1({
+          op: "Transpose",
+          inputs: [exact!],
+          attributes: { perm: permutation },
+          outputs: [{ shape: permutation.map((axis) => x.shape[axis]!), dtype: exact!.dtype }],
+        }),
+      ),
     (dy) => [transpose(graph, dy, inverse)],
   );
 }
@@ -88,12 +93,14 @@ export function concat(graph: Graph, parts: readonly Tensor[], axis: number): Te
     "concat",
     parts,
     () =>
-      graph.node1({
-        op: "Concat",
-        inputs: parts,
-        attributes: { axis: along },
-        outputs: [{ shape, dtype: first.dtype }],
-      }),
+      unroundedWherePossible(graph, parts, (...exact) =>
+        graph.node1({
+          op: "Concat",
+          inputs: exact,
+          attributes: { axis: along },
+          outputs: [{ shape, dtype: exact[0]!.dtype }],
+        }),
+      ),
     (dy, wanted) => {
       let begin = 0;
       return parts.map((_, position) => {
@@ -116,17 +123,59 @@ export function slice(graph: Graph, x: Tensor, axis: number, begin: number, end:
     "slice",
     [x],
     () =>
-      graph.node1({
-        op: "Slice",
-        inputs: [
-          x,
-          graph.constant([begin], "int64"),
-          graph.constant([end], "int64"),
-          graph.constant([along], "int64"),
-        ],
-        outputs: [{ shape, dtype: x.dtype }],
-      }),
+      unroundedWherePossible(graph, [x], (exact) =>
+        graph.node1({
+          op: "Slice",
+          inputs: [
+            exact!,
+            graph.constant([begin], "int64"),
+            graph.constant([end], "int64"),
+            graph.constant([along], "int64"),
+          ],
+          outputs: [{ shape, dtype: exact!.dtype }],
+        }),
+      ),
     (dy) => [pad(graph, dy, along, begin, length - end)],
+  );
+}
+
+/** Which rows of a matrix take part in a run, and which of them learn; int64 inputs. */
+export interface RowRange {
+  /** Rows `0..end` take part, `[1]`. */
+  end: Tensor;
+  /** Of those, `trainedBegin..end` get a gradient, `[1]`. */
+  trainedBegin: Tensor;
+  /** Rows without gradient before and behind those, as ONNX pads a matrix: `[before, 0, behind, 0]`. */
+  untrained: Tensor;
+}
+
+/**
+ * The first rows of a matrix, as many as each run says. Rows outside the trained ones have the gradient zero.
+ *
+ * @param x - `[R, W]`
+ * @param length - name of the number of rows
+ * @returns `[length, W]`
+ */
+export function leadingRows(graph: Graph, x: Tensor, range: RowRange, length: string): Tensor {
+  const [, width] = x.shape as [Dim, Dim];
+  const axis = graph.constant([0], "int64");
+  const rows = (of: Tensor, begin: Tensor, shape: Shape) =>
+    graph.node1({ op: "Slice", inputs: [of, begin, range.end, axis], outputs: [{ shape, dtype: x.dtype }] });
+  return graph.operation1(
+    "leadingRows",
+    [x],
+    () => rows(x, axis, [length, width]),
+    (dy) => {
+      const trained = rows(dy, range.trainedBegin, [`${length}.trained`, width]);
+      return [
+        graph.node1({
+          op: "Pad",
+          inputs: [trained, range.untrained],
+          attributes: { mode: "constant" },
+          outputs: [{ shape: x.shape, dtype: x.dtype }],
+        }),
+      ];
+    },
   );
 }
 
@@ -180,16 +229,19 @@ export function split(graph: Graph, x: Tensor, axis: number, lengths: readonly n
   return graph.operation(
     "split",
     [x],
-    () =>
-      graph.node({
+    () => {
+      const exact = exactWherePossible(graph, x);
+      const parts = graph.node({
         op: "Split",
-        inputs: [x, graph.constant(lengths, "int64")],
+        inputs: [exact, graph.constant(lengths, "int64")],
         attributes: { axis: along },
         outputs: lengths.map((length) => ({
           shape: x.shape.map((dim, position) => (position === along ? length : dim)),
-          dtype: x.dtype,
+          dtype: exact.dtype,
         })),
-      }),
+      });
+      return parts.map((part) => rounded(graph, part, x.dtype));
+    },
     (dParts) => {
       // A part that nothing used has gradient zero; its neighbours are padded instead of joined then.
       if (dParts.every((part) => part !== null)) return [concat(graph, dParts as Tensor[], along)];
