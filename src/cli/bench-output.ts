@@ -9,6 +9,7 @@ import type {
   RankResult,
   TimestepBand,
 } from "../evaluation/bench-types.js";
+import { rankLabel } from "../evaluation/rank-name.js";
 import {
   formatBytes,
   formatCount,
@@ -128,11 +129,6 @@ function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<R
     align: "right",
     value: ({ result }) => formatLoss(result === null ? base.bands[index]! : result.bands[index]!.meanLoss),
   }));
-}
-
-/** `8`; `to 16` for modules with ranks of their own. */
-function rankLabel({ isMixed, maxRank }: FileResult, rank: number): string {
-  return isMixed && rank === maxRank ? `to ${rank}` : String(rank);
 }
 
 /** `-0.0208 [-0.0224, -0.0192]` */
