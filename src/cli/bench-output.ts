@@ -16,6 +16,7 @@ import {
   formatDifference,
   formatLoss,
   formatPath,
+  formatPercent,
   formatQuantity,
 } from "./format.js";
 import { type Column, renderTable } from "./table.js";
@@ -35,6 +36,11 @@ export function benchText(report: BenchReport, out: OutputStream): string {
   const reused = extent.reusedLosses === 0 ? "" : `, ${formatCount(extent.reusedLosses)} losses known before`;
   const head = [
     `${draws}, ${sizesText(report)}, ${device} (${provider}), seed ${seed}${reused}`,
+    ...(extent.stoppedBy === "until" && settings.until !== null
+      ? [
+          `Stopped when the widest interval was ±${formatPercent(100 * extent.halfWidth)} of the base model's loss (--until ${settings.until}).`,
+        ]
+      : []),
     "Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.",
     "",
   ].join("\n");

@@ -127,7 +127,7 @@ tr.chosen th, tr.chosen td { background: var(--accent-soft); font-weight: 650; }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .pictures td, .pictures thead th { padding: 0 0.35rem 0.35rem 0; border: 0; text-align: center; }
-.pictures thead th { padding-bottom: 0.3rem; }
+.pictures thead th { padding-bottom: 0.3rem; overflow-wrap: anywhere; }
 .pictures th[scope="rowgroup"] { text-align: left; white-space: normal; border: 0; color: var(--ink); padding: 0.7rem 0 0.35rem; }
 .pictures th[scope="rowgroup"] small { color: var(--muted); font-size: 0.9rem; }
 .pictures .chosen { color: var(--accent); font-weight: 650; }
