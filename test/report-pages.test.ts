@@ -141,18 +141,6 @@ describe("the page of a comparison", () => {
     });
   });
 
-  test("files of nearly the same size: no name covers a point or another name", () => {
-    const near = { name: "mix.safetensors", ranks: [16], isMixed: true, sizeBytes: 489_000 };
-    const report = sampleBenchReport({ files: [near, { name: "cat.safetensors", ranks: [4, 8, 12, 16] }] });
-    const page = checkPage(withoutExtras(report));
-    const names = page
-      .all("figure")
-      .find(({ attributes }) => attributes.id === "size-against-quality")!
-      .all("svg")
-      .map((chart) => chart.all("text").map(({ text }) => text));
-    for (const [size, texts] of names.entries()) expect(texts, `chart ${size}`).toContain("ranks to 16");
-  });
-
   test("nothing better than the base model is no recommendation", () => {
     const report = sampleBenchReport();
     const worse = { mean: 0.01, ciLow: 0.005, ciHigh: 0.015 };
