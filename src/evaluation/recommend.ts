@@ -1,7 +1,6 @@
 /** The smallest candidate that is good enough, and why. */
 
 import { internalError } from "../errors.js";
-import { capitalized } from "../format.js";
 import type { PairedDifference } from "./bench-types.js";
 import type { PairedComparison } from "./statistics.js";
 
@@ -70,7 +69,7 @@ export function recommend<C extends Candidate>(
     gain.ciLow <= 0 ? "; but nothing is shown to be better than the base model without an adapter" : "";
   const { imageCount } = comparison;
   const sentence = `${facts}${less}${worthless} (${imageCount} ${imageCount === 1 ? "image" : "images"}).`;
-  return { chosen, best, reason: capitalized(sentence) };
+  return { chosen, best, reason: sentence.charAt(0).toUpperCase() + sentence.slice(1) };
 }
 
 /** `+0.00021 [-0.00010, +0.00052]` */

@@ -247,12 +247,16 @@ describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
   test("files of nearly one size: no name covers a point, an interval or another name", async () => {
     for (const options of [WINDOWS.light, WINDOWS.phone]) {
       await open("mixes", options, async (page) => {
-        const { names, covered } = await page.evaluate<{ names: string[]; covered: string[] }>(`
+        const { names, covered, marks } = await page.evaluate<{
+          names: string[];
+          covered: string[];
+          marks: number;
+        }>(`
           (() => {
             const chart = [...document.querySelectorAll("#size-against-quality svg")]
               .find((svg) => svg.getClientRects().length > 0);
             const names = [...chart.querySelectorAll("text")].filter((text) => /^ranks? /.test(text.textContent));
-            const marks = [...chart.querySelectorAll("[aria-label=dot] > *, [aria-label=rule][stroke-width='6'] > *")];
+            const marks = [...chart.querySelectorAll("g[stroke-width='2'] > path[transform], g[stroke-width='6'] > *")];
             const touches = (a, b) => {
               const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
               // A line of text is a little higher than its letters.
@@ -261,9 +265,11 @@ describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
             const covered = names.flatMap((name) => [...marks, ...names]
               .filter((other) => other !== name && touches(name, other))
               .map((other) => name.textContent + " on " + (other.textContent || other.tagName)));
-            return { names: names.map((name) => name.textContent), covered };
+            return { names: names.map((name) => name.textContent), covered, marks: marks.length };
           })()
         `);
+        // Seven points, and the intervals of all but the best.
+        expect(marks).toBe(7 + 6);
         expect(covered).toEqual([]);
         expect(names.filter((name) => name === "ranks to 16").length).toBeGreaterThan(0);
         expect(names).toContain("rank 16");

@@ -67,8 +67,8 @@ export function rankPoints(report: BenchReport): RankPoint[] {
 }
 
 /** A mix has a mark of its own: its place is that of its largest rank. */
-export function pointSymbol({ isMix }: RankPoint): "diamond" | "circle" {
-  return isMix ? "diamond" : "circle";
+export function pointSymbol({ isMix }: RankPoint): "diamond2" | "circle" {
+  return isMix ? "diamond2" : "circle";
 }
 
 /** What has the lowest mean loss of all that was measured. */
