@@ -85,6 +85,11 @@ export function formatRanks(ranks: readonly number[]): string {
   return first === last ? String(first) : `${first}-${last}`;
 }
 
+/** With a capital at its beginning. */
+export function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }

@@ -108,6 +108,39 @@ describe("the page of a comparison", () => {
     expect(page.all("script")).toHaveLength(1);
   });
 
+  describe("of a mix of ranks", () => {
+    const mix = { name: "mix.safetensors", ranks: [16], isMixed: true, sizeBytes: 489_000 };
+    const plain = { name: "cat.safetensors", ranks: [4, 8, 12, 16] };
+
+    test("never calls it by the one rank that it does not have", () => {
+      const report = sampleBenchReport({ files: [mix, plain], multipliers: [0.5, 1] });
+      const page = checkPage(
+        withoutExtras({
+          ...report,
+          recommendation: { ...report.recommendation, file: 0, rank: 16, bestFile: 0, bestRank: 16 },
+        }),
+      );
+      expect(page.all("h1")[0]!.text).toBe("mix is the one to take");
+      expect(page.all("dd").map(({ text }) => text)).toContain("up to 16 a mix of ranks, mix.safetensors");
+      expect(page.text).toContain("The dashed line is the best, the mix up to rank 16 of mix.safetensors.");
+      expect(page.text).toContain("A diamond is a mix of ranks, at the largest of them.");
+      expect(page.text).toContain("mix.safetensors, ranks to 16, keep 100 % with 489 kB.");
+      expect(page.text).toContain("Best: the mix up to rank 16 at 1");
+      expect(page.text).not.toMatch(/mix\.safetensors(,| at) rank 16/);
+      const files = page.all("table").find(({ text }) => text.includes("LoRA, mixed ranks"))!;
+      expect(files.text).toContain("to 16");
+    });
+
+    test("alone", () => {
+      const page = checkPage(withoutExtras(sampleBenchReport({ files: [mix] })));
+      expect(page.all("h1")[0]!.text).toBe("This mix of ranks up to 16 lowers the loss");
+      expect(page.text).not.toMatch(/(?<!mix up to )rank 16/);
+      const ticks = page.all("svg").flatMap((chart) => chart.all("text").map(({ text }) => text));
+      expect(ticks).toContain("to 16");
+      expect(ticks).not.toContain("16");
+    });
+  });
+
   test("nothing better than the base model is no recommendation", () => {
     const report = sampleBenchReport();
     const worse = { mean: 0.01, ciLow: 0.005, ciHigh: 0.015 };

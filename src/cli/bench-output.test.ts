@@ -42,6 +42,18 @@ test("losses and bands, base first, the recommended rank marked", () => {
   `);
 });
 
+test("says how narrow the intervals were where that was what was waited for", () => {
+  const { settings, extent, ...rest } = sampleBenchReport();
+  const text = textOf({
+    ...rest,
+    settings: { ...settings, until: 0.01 },
+    extent: { ...extent, stoppedBy: "until", halfWidth: 0.0072 },
+  });
+  expect(text).toContain(
+    "Stopped when the widest interval was ±0.72 % of the base model's loss (--until 0.01).\n",
+  );
+});
+
 test("strengths have a column where there is a choice", () => {
   const text = textOf(sampleBenchReport({ multipliers: [0.5, 1] }));
   expect(text).toMatch(/^rank {2}strength {4}loss/m);

@@ -9,12 +9,14 @@ import type {
   RankResult,
   TimestepBand,
 } from "../evaluation/bench-types.js";
+import { rankLabel } from "../evaluation/rank-name.js";
 import {
   formatBytes,
   formatCount,
   formatDifference,
   formatLoss,
   formatPath,
+  formatPercent,
   formatQuantity,
 } from "./format.js";
 import { type Column, renderTable } from "./table.js";
@@ -34,6 +36,11 @@ export function benchText(report: BenchReport, out: OutputStream): string {
   const reused = extent.reusedLosses === 0 ? "" : `, ${formatCount(extent.reusedLosses)} losses known before`;
   const head = [
     `${draws}, ${sizesText(report)}, ${device} (${provider}), seed ${seed}${reused}`,
+    ...(extent.stoppedBy === "until" && settings.until !== null
+      ? [
+          `Stopped when the widest interval was ±${formatPercent(100 * extent.halfWidth)} of the base model's loss (--until ${settings.until}).`,
+        ]
+      : []),
     "Differences are paired sample by sample, with 95 % confidence intervals; below 0 is better.",
     "",
   ].join("\n");
@@ -128,11 +135,6 @@ function bandColumns(base: BaseResult, bands: readonly TimestepBand[]): Column<R
     align: "right",
     value: ({ result }) => formatLoss(result === null ? base.bands[index]! : result.bands[index]!.meanLoss),
   }));
-}
-
-/** `8`; `to 16` for modules with ranks of their own. */
-function rankLabel({ isMixed, maxRank }: FileResult, rank: number): string {
-  return isMixed && rank === maxRank ? `to ${rank}` : String(rank);
 }
 
 /** `-0.0208 [-0.0224, -0.0192]` */

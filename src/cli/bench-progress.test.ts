@@ -6,6 +6,7 @@ import { BenchReporter } from "./bench-progress.js";
 const plan: BenchPlan = {
   imageCount: 12,
   losses: 1080,
+  mayStopEarly: false,
   reusedLosses: 0,
   device: "cpu",
   estimatedPeakBytes: 7.2e9,
@@ -36,6 +37,13 @@ describe("BenchReporter", () => {
     expect(stderr.text).toBe(
       "measuring 1,080 losses on 12 images (36 more are known): about 48m, 7.2 GB of memory\n",
     );
+  });
+
+  test("with --until it may be over sooner", () => {
+    const { stderr, made } = reporter();
+    made.plan({ ...plan, mayStopEarly: true });
+    made.progress(progress(2, 2880));
+    expect(stderr.text).toBe("measuring up to 1,080 losses on 12 images: at most 48m, 7.2 GB of memory\n");
   });
 
   test("a short run says nothing", () => {

@@ -59,11 +59,11 @@ export class BenchReporter {
     if (this.#saidLength || this.#plan === null || secondsLeft === null) return;
     this.#saidLength = true;
     if (secondsLeft < LONG_SECONDS) return;
-    const { losses, reusedLosses, imageCount, estimatedPeakBytes } = this.#plan;
+    const { losses, mayStopEarly, reusedLosses, imageCount, estimatedPeakBytes } = this.#plan;
     const reused = reusedLosses === 0 ? "" : ` (${formatCount(reusedLosses)} more are known)`;
     this.#line.print(
-      `measuring ${formatCount(losses)} losses on ${formatCount(imageCount)} images${reused}: about ` +
-        `${formatDuration(secondsLeft)}, ${formatBytes(estimatedPeakBytes)} of memory`,
+      `measuring ${mayStopEarly ? "up to " : ""}${formatCount(losses)} losses on ${formatCount(imageCount)} images${reused}: ` +
+        `${mayStopEarly ? "at most" : "about"} ${formatDuration(secondsLeft)}, ${formatBytes(estimatedPeakBytes)} of memory`,
     );
   }
 }

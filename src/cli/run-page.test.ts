@@ -7,7 +7,7 @@ import type { EndEvent, StartEvent, StepEvent } from "../training/events.js";
 import { RunPage } from "./run-page.js";
 
 // Of these events only what they are and where counts.
-const start = (outputDir: string) => ({ type: "start", outputDir }) as StartEvent;
+const start = (outputDir: string) => ({ type: "start", outputDir, report: "html" }) as StartEvent;
 const step = { type: "step", step: 1 } as StepEvent;
 const end = { type: "end" } as EndEvent;
 
@@ -41,6 +41,19 @@ test("a long run is followed, once loading the charts is paid for", async () => 
   while (!(await followed()));
   expect(await readFile(join(folder, "cat.html"), "utf8")).toContain("Training: step 10 of 20");
   await page.finish();
+});
+
+test("--report none: nothing is read, drawn or written, however long the run is", async () => {
+  const folder = await tempFolder();
+  let nowMs = 0;
+  // Without a log to read, loading the page would end in a problem.
+  const page = new RunPage({ onProblem: (problem) => expect.unreachable(problem), now: () => nowMs });
+  page.event({ ...start(folder), report: "none" });
+  nowMs = 60_000;
+  page.event(step);
+  page.event(end);
+  expect(await page.finish()).toBeNull();
+  expect(await readdir(folder)).toEqual([]);
 });
 
 test("without a start there is no page", async () => {

@@ -31,7 +31,8 @@ export class RunPage {
       this.#report.event(event);
       return;
     }
-    if (event.type === "start") this.#start = { event, ms: this.#now() };
+    // No page, no charts: none of it is loaded.
+    if (event.type === "start" && event.report !== "none") this.#start = { event, ms: this.#now() };
     if (event.type === "end") this.#end = event;
     if (event.type === "step" && this.#start !== null && this.#now() >= this.#start.ms + LOAD_AFTER_MS) {
       this.#loadOnce(this.#start.event);

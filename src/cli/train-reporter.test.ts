@@ -42,6 +42,7 @@ const start: StartEvent = {
   estimatedPeakBytes: 5_100_000_000,
   sharedWeightBytes: 0,
   outputDir: here("output"),
+  report: "html",
   resumedFromStep: null,
 };
 

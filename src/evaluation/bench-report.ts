@@ -10,6 +10,7 @@ import type {
   RankResult,
   Recommendation,
 } from "./bench-types.js";
+import { rankName } from "./rank-name.js";
 import { type Candidate, recommend } from "./recommend.js";
 import { PairedComparison } from "./statistics.js";
 import { BAND_COUNT, bandOfDraw } from "./timestep-bands.js";
@@ -236,8 +237,7 @@ function variantName(
   { multipliers, adapters }: MeasuredBench,
 ): string {
   const isPlain = multipliers.length === 1 && multiplier === 1;
-  const { isMixed, maxRank } = adapters[file]!;
-  const name = isMixed && rank === maxRank ? `the mix up to rank ${rank}` : `rank ${rank}`;
+  const name = rankName(adapters[file]!, rank);
   return isPlain ? name : `${name} at ${multiplier}`;
 }
 

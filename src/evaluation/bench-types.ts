@@ -217,6 +217,8 @@ export interface BenchPlan {
   readonly imageCount: number;
   /** Losses to compute, at most. */
   readonly losses: number;
+  /** With `--until` fewer of them may be enough. */
+  readonly mayStopEarly: boolean;
   /** Losses that need no computation. */
   readonly reusedLosses: number;
   readonly device: DeviceName;

@@ -124,6 +124,7 @@ async function measure(
       hooks.onPlan?.({
         imageCount: items.length,
         losses: measurement.missingLosses,
+        mayStopEarly: config.until !== null,
         reusedLosses: rounds.flat().length * (1 + places.length) - measurement.missingLosses,
         device,
         estimatedPeakBytes: estimateBenchBytes(setup, denoiser),

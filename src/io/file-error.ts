@@ -55,7 +55,7 @@ export function writeError(path: string, cause: unknown, options: DyloraErrorOpt
 /** `E_EXISTS` for a target that is already there. */
 export function existsError(path: string): DyloraError {
   return new DyloraError("E_EXISTS", `write ${path}: the file already exists`, {
-    note: "It was not touched. Choose another name, or use --force to replace it.",
+    note: "It was not touched. Choose another name or folder, or use --force to replace it.",
   });
 }
 

@@ -111,9 +111,14 @@ summary:focus-visible, .scroll:focus-visible, button:focus-visible, input:focus-
 .scroll { overflow-x: auto; margin: 0.75rem 0; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--muted); padding: 0 0 0.4rem; font-size: 0.92rem; }
-th, td { text-align: left; padding: 0.35rem 0.85rem 0.35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; font-weight: 400; }
+th, td { text-align: left; padding: 0.35rem 0.7rem 0.35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; font-weight: 400; }
 th:first-child { padding-left: 0.4rem; }
-thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; border-bottom: 1px solid var(--ink); }
+/* Of a table that is wider than its window, the caption stays in sight. */
+caption span { position: sticky; left: 0; display: inline-block; max-width: min(42rem, calc(100vw - 2rem)); }
+th[scope="row"] { white-space: normal; min-width: 6rem; }
+.whole { white-space: nowrap; }
+.path { display: inline-block; min-width: 10rem; white-space: normal; overflow-wrap: anywhere; }
+thead th { color: var(--muted); font-weight: 600; white-space: normal; vertical-align: bottom; border-bottom: 1px solid var(--ink); }
 .number { text-align: right; }
 td small { display: block; color: var(--muted); font-weight: 400; font-size: 0.88em; }
 tr.chosen th, tr.chosen td { background: var(--accent-soft); font-weight: 650; }
@@ -122,7 +127,7 @@ tr.chosen th, tr.chosen td { background: var(--accent-soft); font-weight: 650; }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
 .pictures td, .pictures thead th { padding: 0 0.35rem 0.35rem 0; border: 0; text-align: center; }
-.pictures thead th { padding-bottom: 0.3rem; }
+.pictures thead th { padding-bottom: 0.3rem; overflow-wrap: anywhere; }
 .pictures th[scope="rowgroup"] { text-align: left; white-space: normal; border: 0; color: var(--ink); padding: 0.7rem 0 0.35rem; }
 .pictures th[scope="rowgroup"] small { color: var(--muted); font-size: 0.9rem; }
 .pictures .chosen { color: var(--accent); font-weight: 650; }

@@ -33,7 +33,7 @@ export function dataTable({ id, caption, columns, rows }: DataTable): Html {
 `;
   });
   return html`<div class="scroll" role="group" aria-labelledby="${id}-caption" tabindex="0"><table>
-<caption id="${id}-caption">${caption}</caption>
+<caption id="${id}-caption"><span>${caption}</span></caption>
 <thead><tr>${head}</tr></thead>
 <tbody>
 ${body}</tbody>

@@ -82,6 +82,8 @@ export interface StartEvent {
   /** Of `estimatedPeakBytes`: weights that the sessions of several sizes share; they lie in memory once. */
   readonly sharedWeightBytes: number;
   readonly outputDir: string;
+  /** Whether the run has a page, `--report`. */
+  readonly report: "html" | "none";
   /** The last step of the run that is continued; null for a new run. */
   readonly resumedFromStep: number | null;
 }

@@ -202,8 +202,8 @@ export const SD_SCRIPTS_OPTIONS: ForeignOptions = {
   metadata_preprocessor: refused("value", "It belongs to ControlNet: leave it out."),
 
   // Logging
-  log_prefix: ignored("value", "event files lie directly in --logging_dir."),
-  log_tracker_name: ignored("value", "event files lie directly in --logging_dir."),
+  log_prefix: ignored("value", "event files lie in --logging_dir, in a folder of the output's name."),
+  log_tracker_name: ignored("value", "event files lie in --logging_dir, in a folder of the output's name."),
   log_tracker_config: ignored("value", "TensorBoard files need no configuration."),
   log_config: ignored("nothing", "the configuration is part of every state and of the file's metadata."),
   wandb_run_name: ignored("value", "dylora sends nothing anywhere."),

@@ -71,12 +71,13 @@ export function startEvent(
     estimatedPeakBytes: memory.totalBytes,
     sharedWeightBytes: memory.sharedBytes,
     outputDir: config.outputDir,
+    report: config.report,
     resumedFromStep,
   };
 }
 
 /** What is written down about a start. */
-export interface StartFacts extends Omit<StartEvent, "type"> {
+export interface StartFacts extends Omit<StartEvent, "type" | "report"> {
   /** ISO 8601. */
   readonly startedAt: string;
   readonly config: TrainConfig;
@@ -84,7 +85,7 @@ export interface StartFacts extends Omit<StartEvent, "type"> {
 
 /** The line of a start, or of a resumption, in `metrics.jsonl`: whoever reads the log later knows what was run. */
 export function startRecord(
-  { type: _, ...facts }: StartEvent,
+  { type: _type, report: _report, ...facts }: StartEvent,
   step: number,
   config: TrainConfig,
 ): MetricsRecord {

@@ -96,8 +96,9 @@ const WINDOWS = {
 
 describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
   let browser: Browser;
-  const paths: Record<"bench" | "run" | "live" | "hasty", string> = {
+  const paths: Record<"bench" | "mixes" | "run" | "live" | "hasty", string> = {
     bench: "",
+    mixes: "",
     run: "",
     live: "",
     hasty: "",
@@ -133,13 +134,24 @@ describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
       }),
     );
     const grid = await runPictureGrid(log.pictures, new PictureStore());
+    // Two mixes beside ranks of nearly their size.
+    const mixes = sampleBenchReport({
+      files: [
+        { name: "cat.safetensors", ranks: [4, 8, 12, 16] },
+        { name: "mix.safetensors", ranks: [16], isMixed: true, sizeBytes: 489_000 },
+        { name: "calibrated.safetensors", ranks: [16], isMixed: true, sizeBytes: 481_000 },
+        { name: "plain.safetensors", ranks: [8] },
+      ],
+      multipliers: [0.5, 1],
+    });
     const pages = {
       bench: benchPage({ report: sampleBenchReport(), energy: [await readEnergyMap(adapter)], pictures }),
+      mixes: benchPage({ report: mixes, energy: mixes.files.map(() => null), pictures: null }),
       run: trainingPage({ log, status: "finished", refreshSeconds: null, pictures: grid, date }),
       live: trainingPage({ log, status: "running", refreshSeconds: 3600, pictures: grid, date }),
       hasty: trainingPage({ log, status: "running", refreshSeconds: 1, pictures: grid, date }),
     };
-    for (const name of ["bench", "run", "live", "hasty"] as const) {
+    for (const name of ["bench", "mixes", "run", "live", "hasty"] as const) {
       paths[name] = join(folder, `${name}.html`);
       await writeFile(paths[name], pages[name]);
     }
@@ -184,7 +196,7 @@ describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
     return found.map(({ id, impact, nodes }) => `${impact}: ${id} in ${nodes[0]!.html.slice(0, 120)}`);
   }
 
-  describe.each(["bench", "run", "live"] as const)("the %s page", (name) => {
+  describe.each(["bench", "mixes", "run", "live"] as const)("the %s page", (name) => {
     test.each(Object.entries(WINDOWS))("has no accessibility fault and fits its window: %s", (_, options) =>
       open(name, options, async (page) => {
         expect(await faults(page)).toEqual([]);
@@ -230,6 +242,39 @@ describe.skipIf(CHROMIUM_PATH === null)(`in a browser${CHROMIUM_NOTE}`, () => {
         });
       }
     });
+  });
+
+  test("files of nearly one size: no name covers a point, an interval or another name", async () => {
+    for (const options of [WINDOWS.light, WINDOWS.phone]) {
+      await open("mixes", options, async (page) => {
+        const { names, covered, marks } = await page.evaluate<{
+          names: string[];
+          covered: string[];
+          marks: number;
+        }>(`
+          (() => {
+            const chart = [...document.querySelectorAll("#size-against-quality svg")]
+              .find((svg) => svg.getClientRects().length > 0);
+            const names = [...chart.querySelectorAll("text")].filter((text) => /^ranks? /.test(text.textContent));
+            const marks = [...chart.querySelectorAll("g[stroke-width='2'] > path[transform], g[stroke-width='6'] > *")];
+            const touches = (a, b) => {
+              const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
+              // A line of text is a little higher than its letters.
+              return p.left < q.right && q.left < p.right && p.top + 2 < q.bottom && q.top < p.bottom - 2;
+            };
+            const covered = names.flatMap((name) => [...marks, ...names]
+              .filter((other) => other !== name && touches(name, other))
+              .map((other) => name.textContent + " on " + (other.textContent || other.tagName)));
+            return { names: names.map((name) => name.textContent), covered, marks: marks.length };
+          })()
+        `);
+        // Seven points, and the intervals of all but the best.
+        expect(marks).toBe(7 + 6);
+        expect(covered).toEqual([]);
+        expect(names.filter((name) => name === "ranks to 16").length).toBeGreaterThan(0);
+        expect(names).toContain("rank 16");
+      });
+    }
   });
 
   test("the bench page says everything without JavaScript", () =>

@@ -7,12 +7,18 @@ import type {
   MultiplierResult,
   PairedDifference,
 } from "../../src/evaluation/bench-types.js";
+import { rankName } from "../../src/evaluation/rank-name.js";
+import { capitalized } from "../../src/format.js";
 
 export interface SampleReportOptions {
   readonly files?: readonly {
     readonly name: string;
     readonly path?: string;
     readonly ranks: readonly number[];
+    /** A mix of ranks up to the last of `ranks`. */
+    readonly isMixed?: boolean;
+    /** Default: what the ranks of a uniform file take. */
+    readonly sizeBytes?: number;
   }[];
   readonly multipliers?: readonly number[];
   /** Of one there are no intervals. */
@@ -63,6 +69,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
   });
   const fileResults = files.map((file, index): FileResult => {
     const maxRank = file.ranks.at(-1)!;
+    const sizeBytes = (rank: number) => file.sizeBytes ?? 75_000 + 50_000 * rank;
     const recommended =
       file.ranks.find(
         (rank) => lossOf(index, rank, maxRank, 1) - lossOf(index, maxRank, maxRank, 1) < 0.0006,
@@ -73,11 +80,11 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
       isDylora: file.ranks.length > 1,
       dialect: "kohya",
       maxRank,
-      isMixed: false,
+      isMixed: file.isMixed ?? false,
       ranks: file.ranks.map((rank) => ({
         rank,
-        fileSizeBytes: 75_000 + 50_000 * rank,
-        relativeSize: (75_000 + 50_000 * rank) / (75_000 + 50_000 * maxRank),
+        fileSizeBytes: sizeBytes(rank),
+        relativeSize: sizeBytes(rank) / sizeBytes(maxRank),
         secondsPerStep: 0.08 + 0.001 * rank,
         multipliers: multipliers.map((multiplier): MultiplierResult => {
           const loss = lossOf(index, rank, maxRank, multiplier);
@@ -98,7 +105,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
         multiplier: 1,
         bestRank: recommended,
         bestMultiplier: 1,
-        reason: `Rank ${recommended} is as good as any.`,
+        reason: `${capitalized(rankName({ maxRank, isMixed: file.isMixed ?? false }, recommended))} is as good as any.`,
       },
       versusUniform: null,
     };
@@ -150,7 +157,7 @@ export function sampleBenchReport(options: SampleReportOptions = {}): BenchRepor
       bestFile: best.file,
       bestRank: best.rank,
       bestMultiplier: best.multiplier,
-      reason: `Rank ${chosen.rank} is not shown to be worse than the best, rank ${best.rank}: +0.00021 [-0.00010, +0.00052] (${images} images).`,
+      reason: `${capitalized(rankName(fileResults[best.file]!, chosen.rank))} is not shown to be worse than the best, ${rankName(fileResults[best.file]!, best.rank)}: +0.00021 [-0.00010, +0.00052] (${images} images).`,
     },
     warnings: [],
     seconds: 214.5,

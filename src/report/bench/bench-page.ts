@@ -1,6 +1,7 @@
 /** A rank comparison as a page. */
 
-import type { BenchReport } from "../../evaluation/bench-types.js";
+import type { BenchReport, FileResult } from "../../evaluation/bench-types.js";
+import { isMix } from "../../evaluation/rank-name.js";
 import { formatBytes, formatCount, formatLoss, formatQuantity } from "../../format.js";
 import { energyByRank, energyHeatMap } from "../energy/energy-figures.js";
 import type { EnergyMap } from "../energy/energy-map.js";
@@ -81,7 +82,7 @@ function keyFigures(report: BenchReport): Html {
   const entry = rankOf(file, recommendation.rank);
   const result = resultAt(entry, recommendation.multiplier);
   const tiles: (readonly [string, string, string])[] = [
-    ["Recommended", `rank ${entry.rank}`, `of ${file.maxRank}${files.length > 1 ? `, ${file.name}` : ""}`],
+    ["Recommended", ...recommendedText(file, entry.rank, files.length > 1)],
     [
       "File size",
       formatBytes(entry.fileSizeBytes),
@@ -104,6 +105,18 @@ ${tiles.map(
 `;
 }
 
+/** What is recommended, and of what. */
+function recommendedText(file: FileResult, rank: number, several: boolean): [string, string] {
+  const ofFile = several ? `, ${file.name}` : "";
+  if (isMix(file, rank)) return [`up to ${rank}`, `a mix of ranks${ofFile}`];
+  return [`rank ${rank}`, `of ${file.maxRank}${ofFile}`];
+}
+
+/** The recommended rank; null for a mix, which is no place on an axis of ranks. */
+function uniformRank({ recommendation, ...file }: FileResult): number | null {
+  return isMix(file, recommendation.rank) ? null : recommendation.rank;
+}
+
 function energySection({ files }: BenchReport, energy: readonly (EnergyMap | null)[]): Html | null {
   const parts = files.flatMap((file, index): Html[] => {
     const map = energy[index];
@@ -111,7 +124,7 @@ function energySection({ files }: BenchReport, energy: readonly (EnergyMap | nul
     const figures = [
       energyHeatMap(map, `energy-map-${index + 1}`, file.name),
       ...(map.columns.length > 1
-        ? [energyByRank(map, `energy-by-rank-${index + 1}`, file.recommendation.rank)]
+        ? [energyByRank(map, `energy-by-rank-${index + 1}`, uniformRank(file))]
         : []),
     ];
     return figures.map((entry) =>

@@ -1,7 +1,8 @@
 /** What a rank comparison found, in a sentence that fits above everything else. */
 
 import type { BenchReport, FileResult } from "../../evaluation/bench-types.js";
-import { formatBytes } from "../../format.js";
+import { isMix, rankName } from "../../evaluation/rank-name.js";
+import { capitalized, formatBytes } from "../../format.js";
 import { finiteInterval, hasIntervals, rankOf, resultAt } from "./points.js";
 import { percent } from "./tables.js";
 
@@ -15,7 +16,10 @@ export function headline(report: BenchReport): string {
   if (files.length > 1) {
     return file.ranks.length > 1 ? `${stem(file)} at ${rank} is enough` : `${stem(file)} is the one to take`;
   }
-  if (file.ranks.length === 1) return `This adapter of ${rank} lowers the loss`;
+  if (file.ranks.length === 1)
+    return isMix(file, file.maxRank)
+      ? `This mix of ranks up to ${file.maxRank} lowers the loss`
+      : `This adapter of ${rank} lowers the loss`;
   if (recommendation.rank < file.maxRank) return `Rank ${recommendation.rank} is enough`;
   return `It takes the full ${rank}`;
 }
@@ -39,7 +43,12 @@ export function summary(report: BenchReport): string {
     gainKept === null ? "" : ` keeps ${percent(100 * gainKept)} of the largest improvement on the base model`;
   const size = sizeText(file, entry.rank);
   if (kept === "") return size;
-  return `${files.length > 1 ? `${stem(file)} at rank` : "Rank"} ${entry.rank}${strength}${kept}${size === "" ? "" : ` in ${size}`}.`;
+  const mix = isMix(file, entry.rank);
+  const rank =
+    files.length > 1
+      ? `${stem(file)}${mix ? "" : ` at rank ${entry.rank}`}`
+      : capitalized(rankName(file, entry.rank));
+  return `${rank}${strength}${kept}${size === "" ? "" : ` in ${size}`}.`;
 }
 
 /** `479 kB instead of the 873 kB of rank 16` */

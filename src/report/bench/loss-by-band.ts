@@ -7,7 +7,7 @@ import { MUTED, PAPER, seriesColor } from "../chart/palette.js";
 import type { ChartSize } from "../chart/render.js";
 import type { Figure } from "../figure.js";
 import { finiteInterval, type Interval, rankPoints } from "./points.js";
-import { pairedText } from "./tables.js";
+import { pairedText, rowName } from "./tables.js";
 
 interface BandPoint {
   readonly file: number;
@@ -60,7 +60,7 @@ export function lossByBand(report: BenchReport): Figure | null {
         .map((point) => ({
           highlighted: point.isRecommended,
           cells: [
-            `${several ? `${point.fileName}, ` : ""}rank ${point.rank}`,
+            rowName(several ? point.fileName : null, point.rankTitle),
             ...point.result.bands.map(({ versusFullRank }) => pairedText(versusFullRank)),
           ],
         })),

@@ -2,12 +2,13 @@
 
 import { dot, line, type PlotOptions, ruleX, ruleY, text } from "@observablehq/plot";
 import type { BenchReport } from "../../evaluation/bench-types.js";
+import { rankName } from "../../evaluation/rank-name.js";
 import { formatLoss } from "../../format.js";
 import { frame, padded, rankAxis } from "../chart/axes.js";
 import { INK, MUTED, PAPER, seriesColor } from "../chart/palette.js";
 import type { ChartSize } from "../chart/render.js";
 import type { Figure } from "../figure.js";
-import { bestResult, type RankPoint, rankPoints } from "./points.js";
+import { bestResult, pointSymbol, type RankPoint, rankPoints } from "./points.js";
 import { resultTable } from "./tables.js";
 
 const HEIGHT = 340;
@@ -20,9 +21,8 @@ export function lossByRank(report: BenchReport): Figure {
   const base = report.base.meanLoss;
   const { recommendation, files } = report;
   const several = files.length > 1;
-  const bestName = several
-    ? `${files[recommendation.bestFile]!.name} at rank ${recommendation.bestRank}`
-    : `rank ${recommendation.bestRank}`;
+  const bestFile = files[recommendation.bestFile]!;
+  const bestName = `${rankName(bestFile, recommendation.bestRank)}${several ? ` of ${bestFile.name}` : ""}`;
   const hasBars = points.some(({ lossInterval }) => lossInterval !== null);
   return {
     id: "loss-by-rank",
@@ -32,12 +32,14 @@ export function lossByRank(report: BenchReport): Figure {
       hasBars
         ? "Bars are 95 % intervals of the difference to it: a rank whose bar stays above the line is worse. "
         : "",
+      several ? "Filled points are what is recommended of each file. " : "",
+      points.some(({ isMix }) => isMix) ? "A diamond is a mix of ranks, at the largest of them. " : "",
       `The base model without an adapter is at ${formatLoss(base)}${isInSight(base, points) ? "" : ", outside of this chart"}.`,
     ],
     description: `${several ? `${files.length} files` : files[0]!.name}: ${points
       .map(
         (point) =>
-          `${several ? `${point.fileName}, ` : ""}rank ${point.rank} ${formatLoss(point.result.meanLoss)}`,
+          `${several ? `${point.fileName}, ` : ""}${point.rankTitle} ${formatLoss(point.result.meanLoss)}`,
       )
       .join("; ")}.`,
     draw: (size) => draw(size, points, { best, base, several }),
@@ -68,11 +70,19 @@ function draw(
   const domain = padded(isInSight(base, points) ? [...shown, base] : shown, LABEL_ROOM);
   const box = { top: 34, bottom: 44, right: 26 };
   const ranks = points.map(({ rank }) => rank);
+  const onlyMixes = new Set(
+    ranks.filter((rank) => points.every((point) => point.rank !== rank || point.isMix)),
+  );
   const [lowest, highest] = [Math.min(...ranks), Math.max(...ranks)];
   const color = (point: RankPoint) => (several ? seriesColor(point.file) : seriesColor(0));
   return {
     ...frame(size, HEIGHT, box),
-    x: { ...rankAxis(ranks), insetLeft: 22, insetRight: 22 },
+    x: {
+      ...rankAxis(ranks),
+      tickFormat: (rank: number) => (onlyMixes.has(rank) ? `to ${rank}` : String(rank)),
+      insetLeft: 22,
+      insetRight: 22,
+    },
     y: { domain, grid: true, label: "loss", ticks: 5, tickSize: 0 },
     marks: [
       ruleY([best], { stroke: MUTED, strokeDasharray: "5 4" }),
@@ -115,8 +125,9 @@ function draw(
         stroke: color,
         strokeWidth: 2,
         r: (point: RankPoint) => (point.isRecommended ? 7 : 4.5),
+        symbol: pointSymbol,
         title: (point: RankPoint) =>
-          `${point.fileName}, rank ${point.rank}: ${formatLoss(point.result.meanLoss)}`,
+          `${point.fileName}, ${point.rankTitle}: ${formatLoss(point.result.meanLoss)}`,
       }),
       ...points
         .filter(({ isRecommended }) => isRecommended && !several)

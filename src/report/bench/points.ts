@@ -7,6 +7,7 @@ import type {
   PairedDifference,
   RankResult,
 } from "../../evaluation/bench-types.js";
+import { isMix, rankTitle } from "../../evaluation/rank-name.js";
 
 export interface Interval {
   readonly low: number;
@@ -18,6 +19,10 @@ export interface RankPoint {
   readonly file: number;
   readonly fileName: string;
   readonly rank: number;
+  /** `rank 8`, `ranks to 16`. */
+  readonly rankTitle: string;
+  /** Its modules have ranks of their own, up to `rank`. */
+  readonly isMix: boolean;
   readonly sizeBytes: number;
   /** At the multiplier that is recommended for the file. */
   readonly result: MultiplierResult;
@@ -44,6 +49,8 @@ export function rankPoints(report: BenchReport): RankPoint[] {
         file: index,
         fileName: file.name,
         rank: entry.rank,
+        rankTitle: rankTitle(file, entry.rank),
+        isMix: isMix(file, entry.rank),
         sizeBytes: entry.fileSizeBytes,
         result,
         lossInterval: interval && { low: bestLoss + interval.low, high: bestLoss + interval.high },
@@ -57,6 +64,11 @@ export function rankPoints(report: BenchReport): RankPoint[] {
       };
     }),
   );
+}
+
+/** A mix has a mark of its own: its place is that of its largest rank. */
+export function pointSymbol({ isMix }: RankPoint): "diamond2" | "circle" {
+  return isMix ? "diamond2" : "circle";
 }
 
 /** What has the lowest mean loss of all that was measured. */

@@ -2,10 +2,10 @@
 
 import { basename } from "node:path";
 import type { BenchReport } from "../../evaluation/bench-types.js";
+import { rankLabel, rankTitle } from "../../evaluation/rank-name.js";
 import { formatBytes, formatCount, formatDuration, formatLoss, formatQuantity } from "../../format.js";
 import { type Html, html } from "../html.js";
 import { dataTable, factList } from "../table.js";
-import { bandName } from "./loss-by-band.js";
 import { percent } from "./tables.js";
 
 export function settingsList(report: BenchReport): Html {
@@ -23,7 +23,10 @@ export function settingsList(report: BenchReport): Html {
         ? `when the intervals were narrower than ±${percent(100 * settings.until)} of the base model's loss`
         : "after the draws that were asked for",
     ],
-    ["Bands", bands.map(bandName).join(", ")],
+    [
+      "Bands",
+      `timesteps ${bands.map(({ firstTimestep, lastTimestep }) => `${firstTimestep}–${lastTimestep}`).join(", ")}`,
+    ],
     ["Size", sizesText(settings)],
     ["Strengths", settings.multipliers.join(", ")],
     ["Tolerance", `the recommended rank may lose ${percent(100 * settings.tolerance)} of the gain`],
@@ -55,11 +58,11 @@ export function fileTable(report: BenchReport): Html {
       highlighted: report.files.length > 1 && index === report.recommendation.file,
       cells: [
         file.name,
-        file.isDylora ? "DyLoRA" : "LoRA",
+        file.isDylora ? "DyLoRA" : file.isMixed ? "LoRA, mixed ranks" : "LoRA",
         file.dialect,
-        file.maxRank,
+        rankLabel(file, file.maxRank),
         formatBytes(file.ranks.at(-1)!.fileSizeBytes),
-        file.path,
+        html`<span class="path">${file.path}</span>`,
       ],
     })),
   });
@@ -80,7 +83,7 @@ ${dataTable({
   columns: [
     { title: "Image" },
     { title: "base model", numeric: true },
-    ...columns.map(({ rank }) => ({ title: `rank ${rank}`, numeric: true })),
+    ...columns.map(({ rank }) => ({ title: rankTitle(file, rank), numeric: true })),
     { title: "Caption" },
   ],
   rows: images.map(({ key, caption }, index) => ({

@@ -2,13 +2,13 @@
 
 import { dot, line, type PlotOptions, ruleX, ruleY, text } from "@observablehq/plot";
 import type { BenchReport } from "../../evaluation/bench-types.js";
-import { formatBytes } from "../../format.js";
+import { capitalized, formatBytes } from "../../format.js";
 import { frame, padded } from "../chart/axes.js";
-import { withoutCollisions } from "../chart/labels.js";
+import { type LabelBox, placeLabels } from "../chart/labels.js";
 import { INK, MUTED, PAPER, seriesColor } from "../chart/palette.js";
 import type { ChartSize } from "../chart/render.js";
 import type { Figure } from "../figure.js";
-import { type RankPoint, rankPoints } from "./points.js";
+import { pointSymbol, type RankPoint, rankPoints } from "./points.js";
 import { percent, resultTable } from "./tables.js";
 
 /** Null where nothing improves on the base model: there is no gain to keep. */
@@ -22,11 +22,11 @@ export function sizeAgainstQuality(report: BenchReport): Figure | null {
   return {
     id: "size-against-quality",
     title: "Quality against file size",
-    lede: `Share of the largest improvement on the base model that each file keeps. ${several ? `${chosen.fileName}, rank` : "Rank"} ${chosen.rank} keeps ${percent(chosen.gainPercent!)} with ${formatBytes(chosen.sizeBytes)}.`,
+    lede: `Share of the largest improvement on the base model that each file keeps. ${several ? `${chosen.fileName}, ${chosen.rankTitle},` : capitalized(chosen.rankTitle)} ${chosen.isMix ? "keep" : "keeps"} ${percent(chosen.gainPercent!)} with ${formatBytes(chosen.sizeBytes)}.`,
     description: points
       .map(
-        ({ fileName, rank, sizeBytes, gainPercent }) =>
-          `${several ? `${fileName}, ` : ""}rank ${rank}: ${formatBytes(sizeBytes)}, ${percent(gainPercent!)}`,
+        ({ fileName, rankTitle, sizeBytes, gainPercent }) =>
+          `${several ? `${fileName}, ` : ""}${rankTitle}: ${formatBytes(sizeBytes)}, ${percent(gainPercent!)}`,
       )
       .join("; "),
     series: report.files.map(({ name }) => name),
@@ -36,19 +36,35 @@ export function sizeAgainstQuality(report: BenchReport): Figure | null {
 }
 
 const HEIGHT = 320;
+const BOX = { top: 34, right: 30, bottom: 44, left: 58 };
+/** Room on the right of the largest file, for its dot. */
+const INSET_RIGHT = 14;
 /** Sizes that lie further apart are shown by their ratio. */
 const LOG_FROM_RATIO = 12;
-/** Of `rank 128`, in pixels. */
-const LABEL_SIZE = { width: 58, height: 17 };
+/** Of a letter and of a line, in pixels. */
+const LETTER_WIDTH = 7.6;
+const LINE_HEIGHT = 17;
+/** From a point or the end of its interval to the middle of its label. */
+const LABEL_DISTANCE = 16;
 
-/** A label stands below the point and its interval. */
-function labelHeight({ gainInterval, gainPercent }: RankPoint): number {
-  return gainInterval?.low ?? gainPercent!;
+/** A place for a label, and how the text is put there. */
+interface LabelPlace extends LabelBox {
+  readonly side: "below" | "above" | "right" | "left";
 }
 
-/** Where a value lies on an axis of so many pixels. */
-function scaled(value: number, [low = 0, high = 1]: readonly number[], pixels: number): number {
-  return ((value - low) / (high - low)) * pixels;
+/** How text stands on each side of a point. */
+const SIDES = {
+  below: { dx: 0, dy: LABEL_DISTANCE, textAnchor: "middle" },
+  above: { dx: 0, dy: -LABEL_DISTANCE, textAnchor: "middle" },
+  right: { dx: 12, dy: 0, textAnchor: "start" },
+  left: { dx: -12, dy: 0, textAnchor: "end" },
+} as const;
+
+/** The value that a label stands at: beyond the interval where it is above or below. */
+function labelValue({ gainInterval, gainPercent }: RankPoint, side: LabelPlace["side"]): number {
+  if (side === "below") return Math.min(gainInterval?.low ?? gainPercent!, gainPercent!);
+  if (side === "above") return Math.max(gainInterval?.high ?? gainPercent!, gainPercent!);
+  return gainPercent!;
 }
 
 /** 1, 2, 5, 10, … of bytes, as many as there is room for. */
@@ -75,19 +91,9 @@ function draw(size: ChartSize, points: readonly RankPoint[]): PlotOptions {
   const isLog = largest / smallest >= LOG_FROM_RATIO;
   const xDomain: [number, number] = [isLog ? smallest * 0.8 : 0, largest];
   const yDomain = padded([...values, 100], 0.15);
-  const box = { top: 34, right: 30, bottom: 44, left: 58 };
-  const place = (bytes: number) => (isLog ? Math.log(bytes) : bytes);
-  // The recommended ones first: they are the ones that must be named.
-  const labels = withoutCollisions(
-    [...points].sort((a, b) => Number(b.isRecommended) - Number(a.isRecommended)),
-    (point) => ({
-      x: scaled(place(point.sizeBytes), xDomain.map(place), size.width - box.left - box.right),
-      y: -scaled(labelHeight(point), yDomain, HEIGHT - box.top - box.bottom),
-      ...LABEL_SIZE,
-    }),
-  );
+  const labels = placedLabels(points, size, { xDomain, yDomain, isLog });
   return {
-    ...frame(size, HEIGHT, box),
+    ...frame(size, HEIGHT, BOX),
     x: {
       domain: xDomain,
       type: isLog ? "log" : "linear",
@@ -95,7 +101,7 @@ function draw(size: ChartSize, points: readonly RankPoint[]): PlotOptions {
       ticks: isLog ? logTicks(xDomain, size) : size.name === "narrow" ? 4 : 6,
       tickFormat: formatBytes,
       tickSize: 4,
-      insetRight: 14,
+      insetRight: INSET_RIGHT,
     },
     y: {
       domain: yDomain,
@@ -126,24 +132,73 @@ function draw(size: ChartSize, points: readonly RankPoint[]): PlotOptions {
         stroke: color,
         strokeWidth: 2,
         r: (point: RankPoint) => (point.isRecommended ? 7 : 4.5),
-        title: ({ fileName, rank, sizeBytes, gainPercent }: RankPoint) =>
-          `${fileName}, rank ${rank}: ${formatBytes(sizeBytes)}, ${percent(gainPercent!)}`,
+        symbol: pointSymbol,
+        title: ({ fileName, rankTitle, sizeBytes, gainPercent }: RankPoint) =>
+          `${fileName}, ${rankTitle}: ${formatBytes(sizeBytes)}, ${percent(gainPercent!)}`,
       }),
-      ...[true, false].map((recommended) =>
-        text(
-          labels.filter(({ isRecommended }) => isRecommended === recommended),
-          {
-            x: "sizeBytes",
-            y: labelHeight,
-            text: ({ rank }: RankPoint) => `rank ${rank}`,
-            dy: 16,
-            fill: INK,
-            stroke: PAPER,
-            strokeWidth: 4,
-            fontWeight: recommended ? 650 : 400,
-          },
-        ),
+      ...labels.map(({ label, place }) =>
+        text([label], {
+          x: "sizeBytes",
+          y: (point: RankPoint) => labelValue(point, place.side),
+          text: "rankTitle",
+          ...SIDES[place.side],
+          fill: INK,
+          stroke: PAPER,
+          strokeWidth: 4,
+          fontWeight: label.isRecommended ? 650 : 400,
+        }),
       ),
     ],
   };
+}
+
+/** Names as many points as there is room for, on the side where they cover no point, no interval and no other name. */
+function placedLabels(
+  points: readonly RankPoint[],
+  size: ChartSize,
+  scales: {
+    readonly xDomain: readonly [number, number];
+    readonly yDomain: readonly [number, number];
+    readonly isLog: boolean;
+  },
+): { readonly label: RankPoint; readonly place: LabelPlace }[] {
+  const place = (bytes: number) => (scales.isLog ? Math.log(bytes) : bytes);
+  const right = size.width - BOX.right - INSET_RIGHT;
+  const xOf = ({ sizeBytes }: RankPoint) =>
+    BOX.left + share(place(sizeBytes), scales.xDomain.map(place)) * (right - BOX.left);
+  const yOf = (value: number) =>
+    HEIGHT - BOX.bottom - share(value, scales.yDomain) * (HEIGHT - BOX.top - BOX.bottom);
+  const taken = points.flatMap((point): LabelBox[] => {
+    const [x, y] = [xOf(point), yOf(point.gainPercent!)];
+    const radius = point.isRecommended ? 8 : 6;
+    const dot = { x, y, width: 2 * radius, height: 2 * radius };
+    if (point.gainInterval === null) return [dot];
+    const [low, high] = [yOf(point.gainInterval.low), yOf(point.gainInterval.high)];
+    return [dot, { x, y: (low + high) / 2, width: 6, height: low - high }];
+  });
+  const placesOf = (point: RankPoint): LabelPlace[] => {
+    const width = LETTER_WIDTH * point.rankTitle.length;
+    return (["below", "above", "right", "left"] as const)
+      .map((side): LabelPlace => {
+        const { dx, dy, textAnchor } = SIDES[side];
+        const toMiddle = { start: width / 2, middle: 0, end: -width / 2 }[textAnchor];
+        const [x, y] = [xOf(point) + dx + toMiddle, yOf(labelValue(point, side)) + dy];
+        return { side, x, y, width, height: LINE_HEIGHT };
+      })
+      .filter(
+        ({ x, y }) =>
+          x - width / 2 > BOX.left &&
+          x + width / 2 < size.width &&
+          y - LINE_HEIGHT / 2 > 16 &&
+          y + LINE_HEIGHT / 2 < HEIGHT - BOX.bottom + 4,
+      );
+  };
+  // The recommended ones first: they are the ones that must be named.
+  const byWeight = [...points].sort((a, b) => Number(b.isRecommended) - Number(a.isRecommended));
+  return placeLabels(byWeight, placesOf, taken);
+}
+
+/** Where a value lies between the ends of a range: 0 to 1. */
+function share(value: number, [low = 0, high = 1]: readonly number[]): number {
+  return (value - low) / (high - low);
 }

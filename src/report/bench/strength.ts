@@ -2,6 +2,7 @@
 
 import { dot, line, type PlotOptions, text } from "@observablehq/plot";
 import type { BenchReport, FileResult } from "../../evaluation/bench-types.js";
+import { rankName, rankTitle } from "../../evaluation/rank-name.js";
 import { formatLoss } from "../../format.js";
 import { frame, padded } from "../chart/axes.js";
 import { spread } from "../chart/labels.js";
@@ -11,9 +12,14 @@ import type { Figure } from "../figure.js";
 
 const HEIGHT = 320;
 const LABEL_GAP = 16;
+/** From the last point to its label, and of a letter: in pixels. */
+const LABEL_DISTANCE = 20;
+const LETTER_WIDTH = 7.8;
 
 interface StrengthPoint {
   readonly rank: number;
+  /** `rank 8`, `ranks to 16`. */
+  readonly title: string;
   readonly multiplier: number;
   readonly loss: number;
 }
@@ -24,14 +30,21 @@ export function lossByStrength(report: BenchReport, index: number): Figure | nul
   if (multipliers.length < 2) return null;
   const file = report.files[index]!;
   const points = file.ranks.flatMap(({ rank, multipliers: results }) =>
-    results.map(({ multiplier, meanLoss }): StrengthPoint => ({ rank, multiplier, loss: meanLoss })),
+    results.map(
+      ({ multiplier, meanLoss }): StrengthPoint => ({
+        rank,
+        title: rankTitle(file, rank),
+        multiplier,
+        loss: meanLoss,
+      }),
+    ),
   );
   const { recommendation } = file;
   return {
     id: `strength-${index + 1}`,
     title: `Loss against strength${report.files.length > 1 ? `: ${file.name}` : ""}`,
-    lede: `The factor that a user gives an adapter, as in <lora:name:0.8>. Best: rank ${recommendation.bestRank} at ${recommendation.bestMultiplier}; recommended: rank ${recommendation.rank} at ${recommendation.multiplier}.`,
-    description: `Ranks ${file.ranks.map(({ rank }) => rank).join(", ")} at strengths ${multipliers.join(", ")}.`,
+    lede: `The factor that a user gives an adapter, as in <lora:name:0.8>. Best: ${rankName(file, recommendation.bestRank)} at ${recommendation.bestMultiplier}; recommended: ${rankName(file, recommendation.rank)} at ${recommendation.multiplier}.`,
+    description: `${file.ranks.map(({ rank }) => rankTitle(file, rank)).join(", ")} at strengths ${multipliers.join(", ")}.`,
     draw: (size) => draw(size, points, file),
     table: {
       caption: "Mean loss by rank and strength.",
@@ -41,7 +54,7 @@ export function lossByStrength(report: BenchReport, index: number): Figure | nul
       ],
       rows: file.ranks.map(({ rank, multipliers: results }) => ({
         highlighted: rank === recommendation.rank,
-        cells: [`rank ${rank}`, ...results.map(({ meanLoss }) => formatLoss(meanLoss))],
+        cells: [rankTitle(file, rank), ...results.map(({ meanLoss }) => formatLoss(meanLoss))],
       })),
     },
   };
@@ -59,10 +72,11 @@ function draw(size: ChartSize, points: readonly StrengthPoint[], file: FileResul
     0,
     pixels,
   );
+  const labelWidth = LETTER_WIDTH * Math.max(...ends.map(({ title }) => title.length));
   const color = ({ rank }: { rank: number }) => orderedColor(ranks.indexOf(rank), ranks.length);
   const multipliers = [...new Set(points.map(({ multiplier }) => multiplier))];
   return {
-    ...frame(size, HEIGHT, { top: 34, bottom: 44, right: 74 }),
+    ...frame(size, HEIGHT, { top: 34, bottom: 44, right: LABEL_DISTANCE + labelWidth + 8 }),
     x: {
       label: "strength",
       ticks: multipliers,
@@ -83,9 +97,9 @@ function draw(size: ChartSize, points: readonly StrengthPoint[], file: FileResul
         {
           x: "multiplier",
           y: "place",
-          text: ({ rank }: StrengthPoint) => `rank ${rank}`,
+          text: "title",
           textAnchor: "start",
-          dx: 20,
+          dx: LABEL_DISTANCE,
           fill: color,
           fontWeight: 650,
         },

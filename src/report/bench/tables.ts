@@ -1,24 +1,27 @@
 /** The numbers of a rank comparison, as tables. */
 
 import type { BenchReport, PairedDifference } from "../../evaluation/bench-types.js";
+import { rankTitle } from "../../evaluation/rank-name.js";
 import { formatBytes, formatDifference, formatLoss } from "../../format.js";
-import { type HtmlValue, html } from "../html.js";
+import { type Html, type HtmlValue, html } from "../html.js";
 import type { DataTable, TableRow } from "../table.js";
 import { finiteInterval, resultAt } from "./points.js";
 
 /** Every file and rank with its loss and what it was compared with. */
 export function resultTable(report: BenchReport): Omit<DataTable, "id"> {
-  const { files, base } = report;
+  const { files, base, recommendation, settings } = report;
   const several = files.length > 1;
   const timed = files.some(({ ranks }) => ranks.some(({ secondsPerStep }) => secondsPerStep !== null));
-  const rows = files.flatMap((file): TableRow[] =>
+  const rows = files.flatMap((file, index): TableRow[] =>
     file.ranks.map((entry) => {
       const result = resultAt(entry, file.recommendation.multiplier);
-      const chosen = entry.rank === file.recommendation.rank;
+      const { rank } = entry;
+      const recommended = index === recommendation.file && rank === recommendation.rank;
+      const enough = file.ranks.length > 1 && rank === file.recommendation.rank;
       return {
-        highlighted: chosen,
+        highlighted: recommended,
         cells: [
-          `${several ? `${file.name}, ` : ""}${file.isMixed && entry.rank === file.maxRank ? "ranks up to" : "rank"} ${entry.rank}${chosen ? " (recommended)" : ""}`,
+          html`${rowName(several ? file.name : null, rankTitle(file, rank))}${recommended ? " (recommended)" : enough ? " (enough in this file)" : null}`,
           formatLoss(result.meanLoss),
           pairedText(result.versusFullRank),
           pairedText(result.versusBase),
@@ -32,7 +35,7 @@ export function resultTable(report: BenchReport): Omit<DataTable, "id"> {
   return {
     caption: `Differences are paired sample by sample, with 95 % intervals; below 0 is better. ${
       several ? "Against full rank: the full rank of the same file. " : ""
-    }Gain kept: share of the largest improvement on the base model.`,
+    }${settings.multipliers.length > 1 ? `${several ? "Each file is" : "All are"} at the strength that is recommended${several ? " for it" : ""}. ` : ""}Gain kept: share of the largest improvement on the base model.`,
     columns: [
       { title: several ? "File and rank" : "Rank" },
       { title: "Mean loss", numeric: true },
@@ -57,6 +60,11 @@ export function resultTable(report: BenchReport): Omit<DataTable, "id"> {
       ...rows,
     ],
   };
+}
+
+/** `cat.safetensors, rank 8`, which never ends a line between `rank` and `8`. */
+export function rowName(fileName: string | null, rank: string): Html {
+  return html`${fileName === null ? null : `${fileName}, `}<span class="whole">${rank}</span>`;
 }
 
 /** `−0.0208`, and below it `[−0.0224, −0.0192]`. */

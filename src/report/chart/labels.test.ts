@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { spread, withoutCollisions } from "./labels.js";
+import { placeLabels, spread } from "./labels.js";
 
 describe("spread", () => {
   test("leaves alone what does not touch, and moves neighbours apart around their middle", () => {
@@ -29,10 +29,28 @@ describe("spread", () => {
   });
 });
 
-test("of labels that touch, the first one stays", () => {
+describe("placeLabels", () => {
   const labels = [0, 5, 30, 34, 100];
-  const boxOf = (x: number) => ({ x, y: 0, width: 10, height: 10 });
-  expect(withoutCollisions(labels, boxOf)).toEqual([0, 30, 100]);
-  expect(withoutCollisions([34, 30, 5, 0], boxOf)).toEqual([34, 5]);
-  expect(withoutCollisions(labels, (x) => ({ ...boxOf(x), y: 20 * labels.indexOf(x) }))).toEqual(labels);
+  const box = (x: number, y = 0) => ({ x, y, width: 10, height: 10 });
+  const placed = (...args: Parameters<typeof placeLabels<number, ReturnType<typeof box>>>) =>
+    placeLabels(...args).map(({ label, place }) => [label, place.y]);
+
+  test("of labels that touch, the first one stays", () => {
+    const one = (x: number) => [box(x)];
+    const kept = (xs: readonly number[]) => placed(xs, one, []).map(([label]) => label);
+    expect(kept(labels)).toEqual([0, 30, 100]);
+    expect(kept([34, 30, 5, 0])).toEqual([34, 5]);
+  });
+
+  test("moves to the next free place, and covers nothing that is taken", () => {
+    const two = (x: number) => [box(x, 0), box(x, 20)];
+    expect(placed(labels, two, [])).toEqual([
+      [0, 0],
+      [5, 20],
+      [30, 0],
+      [34, 20],
+      [100, 0],
+    ]);
+    expect(placed([0, 5, 100], two, [box(100), box(95, 20), box(3, -5)])).toEqual([[0, 20]]);
+  });
 });

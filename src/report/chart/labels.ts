@@ -48,20 +48,27 @@ export interface LabelBox {
   readonly height: number;
 }
 
-/** The labels there is room for: those that come first stay, one that would touch another is left out. */
-export function withoutCollisions<Label>(
+/**
+ * Gives each label the first of its places that is free. Those that come first choose first; a label without a free place is
+ * left out.
+ *
+ * @param placesOf - in the order of preference
+ * @param taken - what no label may cover
+ */
+export function placeLabels<Label, Place extends LabelBox>(
   labels: readonly Label[],
-  boxOf: (label: Label) => LabelBox,
-): Label[] {
-  const placed: LabelBox[] = [];
-  return labels.filter((label) => {
-    const box = boxOf(label);
-    const touches = placed.some(
-      (other) =>
-        Math.abs(box.x - other.x) < (box.width + other.width) / 2 &&
-        Math.abs(box.y - other.y) < (box.height + other.height) / 2,
-    );
-    if (!touches) placed.push(box);
-    return !touches;
+  placesOf: (label: Label) => readonly Place[],
+  taken: readonly LabelBox[],
+): { readonly label: Label; readonly place: Place }[] {
+  const boxes = [...taken];
+  return labels.flatMap((label) => {
+    const place = placesOf(label).find((candidate) => !boxes.some((box) => touches(candidate, box)));
+    if (place === undefined) return [];
+    boxes.push(place);
+    return [{ label, place }];
   });
+}
+
+function touches(a: LabelBox, b: LabelBox): boolean {
+  return Math.abs(a.x - b.x) < (a.width + b.width) / 2 && Math.abs(a.y - b.y) < (a.height + b.height) / 2;
 }

@@ -9,12 +9,15 @@ import type { ComponentRange, EnergyMap } from "./energy-map.js";
 
 const ROW_HEIGHT = 21;
 
+/** What a column of the map is. */
+const THING = { nested: "component", singular: "singular direction" } as const;
+
 /** A heat map: blocks of the model by components of the adapter, with each block's sum beside it. */
 export function energyHeatMap(map: EnergyMap, id: string, fileName: string): Figure {
   const { columns, blocks, order } = map;
   const sums = blocks.map((block) => ({ name: block.name, share: sum(block.energies) }));
   const strongest = [...sums].sort((a, b) => b.share - a.share).slice(0, 3);
-  const thing = order === "nested" ? "component" : "singular direction";
+  const thing = THING[order];
   return {
     id,
     title: "Where the adapter changes the model",
@@ -90,7 +93,7 @@ interface Cell {
   readonly energy: number;
 }
 
-function drawHeatMap(size: ChartSize, { blocks, columns }: EnergyMap): PlotOptions {
+function drawHeatMap(size: ChartSize, { blocks, columns, order }: EnergyMap): PlotOptions {
   const narrow = size.name === "narrow";
   const cells = blocks.flatMap((block): Cell[] =>
     block.energies.map((energy, column) => ({ block: block.name, column, energy })),
@@ -144,7 +147,7 @@ function drawHeatMap(size: ChartSize, { blocks, columns }: EnergyMap): PlotOptio
       }),
       text([count / 2], {
         x: (value: number) => value,
-        text: () => "component",
+        text: () => THING[order],
         frameAnchor: "bottom",
         dy: 38,
         fill: MUTED,

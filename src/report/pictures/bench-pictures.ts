@@ -1,6 +1,7 @@
 /** The same pictures from every rank: same prompts, same noise. */
 
 import type { BenchReport, MeasuredModels } from "../../evaluation/bench-types.js";
+import { rankTitle } from "../../evaluation/rank-name.js";
 import {
   generateImages,
   type ImageRequest,
@@ -106,15 +107,15 @@ function captionPrompts({ images }: BenchReport): PromptEntry[] {
 
 function pictureColumns(report: BenchReport): Column[] {
   const several = report.files.length > 1;
-  const all = report.files.flatMap(({ name, ranks, maxRank, recommendation }, file) =>
-    ranks.map(({ rank }): Column & { readonly kept: boolean } => {
-      const recommended = rank === recommendation.rank;
+  const all = report.files.flatMap((file, index) =>
+    file.ranks.map(({ rank }): Column & { readonly kept: boolean } => {
+      const recommended = rank === file.recommendation.rank;
       return {
-        file,
+        file: index,
         rank,
-        title: several ? `${name}, rank ${rank}` : `rank ${rank}`,
+        title: several ? `${file.name}, ${rankTitle(file, rank)}` : rankTitle(file, rank),
         highlighted: recommended,
-        kept: recommended || rank === maxRank,
+        kept: recommended || rank === file.maxRank,
       };
     }),
   );

@@ -49,7 +49,7 @@ export function pictureGrid({ id, caption, axis, walk, columns, rows }: PictureG
 `,
   );
   return html`<div class="scroll" role="group" aria-labelledby="${id}-caption" tabindex="0"><table class="pictures" id="${id}" data-axis="${axis}" data-walk="${walk}">
-<caption id="${id}-caption">${caption}</caption>
+<caption id="${id}-caption"><span>${caption}</span></caption>
 <thead><tr>${head}</tr></thead>
 ${body}</table></div>
 `;

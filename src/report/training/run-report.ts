@@ -51,7 +51,7 @@ export class RunReport {
 
   /** Takes note of an event; a page that is due is written while the run goes on. */
   event(event: TrainEvent): void {
-    if (event.type === "start") {
+    if (event.type === "start" && event.report !== "none") {
       this.#outputDir = event.outputDir;
       this.#dueAtMs = this.#now() + interval(this.#options.spentMs ?? 0);
     }
@@ -75,7 +75,6 @@ export class RunReport {
     try {
       const log = await readRunLog(metricsPath(this.#outputDir!));
       const { config } = log.starts.at(-1)!;
-      if (config.report === "none") return;
       const path = join(this.#outputDir!, `${config.outputName}.html`);
       await writeReport(
         path,
