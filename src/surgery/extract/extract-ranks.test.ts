@@ -1,30 +1,14 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DYLORA, expectPrefix, extractFile, PAPER } from "../../../test/helpers/extract-file.js";
+import { describe, expect, it } from "vitest";
+import { DYLORA, expectPrefix, PAPER } from "../../../test/helpers/extract-file.js";
+import { outDir, parentPath, run, useExtractFolder } from "../../../test/helpers/extract-folder.js";
 import { everyKindOfModule, writeRandomAdapter } from "../../../test/helpers/random-adapter.js";
 import { openAdapter } from "../../adapter/index.js";
 import { computeModelHash } from "../../safetensors/index.js";
 import { extractedAlpha } from "./alpha-rule.js";
-import type { RunExtractOptions } from "./extract.js";
-import type { ExtractOptions } from "./plan-extract.js";
-import type { RankSelection } from "./select-ranks.js";
 
-let folder: string;
-let parentPath: string;
-let outDir: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "dylora-extract-"));
-  parentPath = join(folder, "cat.safetensors");
-  outDir = join(folder, "out");
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const run = (selection: RankSelection | null, options: ExtractOptions & RunExtractOptions = {}) =>
-  extractFile(parentPath, selection, { outDir, ...options });
+useExtractFolder();
 
 describe("ranks of components", () => {
   const rankOf = ({ component }: { component: string }, unet: number, te: number) =>

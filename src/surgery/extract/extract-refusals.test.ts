@@ -1,38 +1,13 @@
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DYLORA, extractFile, PAPER } from "../../../test/helpers/extract-file.js";
+import { describe, expect, it } from "vitest";
+import { DYLORA, PAPER } from "../../../test/helpers/extract-file.js";
+import { outDir, parentPath, run, useExtractFolder } from "../../../test/helpers/extract-folder.js";
 import { mountTinyDisk } from "../../../test/helpers/full-disk.js";
 import { writeRandomAdapter } from "../../../test/helpers/random-adapter.js";
 import { openAdapter } from "../../adapter/index.js";
-import type { RunExtractOptions } from "./extract.js";
-import type { ExtractOptions } from "./plan-extract.js";
-import type { RankSelection } from "./select-ranks.js";
 
-let folder: string;
-let parentPath: string;
-let outDir: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "dylora-extract-"));
-  parentPath = join(folder, "cat.safetensors");
-  outDir = join(folder, "out");
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const run = (selection: RankSelection | null, options: ExtractOptions & RunExtractOptions = {}) =>
-  extractFile(parentPath, selection, { outDir, ...options });
+useExtractFolder();
 
 describe("refused, and nothing written", () => {
   it("a rank that the file does not have", async () => {

@@ -1,8 +1,6 @@
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { extractFile } from "../../../test/helpers/extract-file.js";
+import { readdirSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { outDir, parentPath, run, useExtractFolder } from "../../../test/helpers/extract-folder.js";
 import { everyKindOfModule, writeRandomAdapter } from "../../../test/helpers/random-adapter.js";
 import { openAdapter } from "../../adapter/index.js";
 import {
@@ -11,24 +9,8 @@ import {
   encodeFromFloat32,
   writeSafetensors,
 } from "../../safetensors/index.js";
-import type { RunExtractOptions } from "./extract.js";
-import type { ExtractOptions } from "./plan-extract.js";
-import type { RankSelection } from "./select-ranks.js";
 
-let folder: string;
-let parentPath: string;
-let outDir: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "dylora-extract-"));
-  parentPath = join(folder, "cat.safetensors");
-  outDir = join(folder, "out");
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const run = (selection: RankSelection | null, options: ExtractOptions & RunExtractOptions = {}) =>
-  extractFile(parentPath, selection, { outDir, ...options });
+useExtractFolder();
 
 describe("another type", () => {
   it.each([

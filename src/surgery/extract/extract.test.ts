@@ -1,8 +1,7 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DYLORA, expectPrefix, extractFile, PAPER } from "../../../test/helpers/extract-file.js";
+import { existsSync, readdirSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { DYLORA, expectPrefix, PAPER } from "../../../test/helpers/extract-file.js";
+import { outDir, parentPath, run, useExtractFolder } from "../../../test/helpers/extract-folder.js";
 import {
   everyKindOfModule,
   type RandomAdapterOptions,
@@ -11,24 +10,10 @@ import {
 import { ALPHA_RULES, openAdapter } from "../../adapter/index.js";
 import { computeModelHash } from "../../safetensors/index.js";
 import { extractedAlpha } from "./alpha-rule.js";
-import { extract, type RunExtractOptions } from "./extract.js";
-import { type ExtractOptions, planExtract } from "./plan-extract.js";
-import type { RankSelection } from "./select-ranks.js";
+import { extract } from "./extract.js";
+import { planExtract } from "./plan-extract.js";
 
-let folder: string;
-let parentPath: string;
-let outDir: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "dylora-extract-"));
-  parentPath = join(folder, "cat.safetensors");
-  outDir = join(folder, "out");
-});
-afterEach(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const run = (selection: RankSelection | null, options: ExtractOptions & RunExtractOptions = {}) =>
-  extractFile(parentPath, selection, { outDir, ...options });
+useExtractFolder();
 
 describe("every tensor is the prefix of its parent, byte for byte", () => {
   const parents: [string, RandomAdapterOptions][] = [
