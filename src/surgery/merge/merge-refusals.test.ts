@@ -31,34 +31,23 @@ describe("what it refuses, with nothing written", () => {
   test("adapters of different base models", async () => {
     const { folder, a, path } = await twoAdapters();
     const b = join(folder, "b.safetensors");
+    const mergeBoth = () =>
+      merge(
+        [a, b].map((input) => ({ path: input, ratio: 1 })),
+        { path },
+      );
     const modules = everyKindOfModule(4).map((module) => ({
       ...module,
       inFeatures: module.inFeatures === 768 ? 1024 : module.inFeatures,
     }));
     await writeRandomAdapter(b, { modules });
-    await expect(
-      merge(
-        [
-          { path: a, ratio: 1 },
-          { path: b, ratio: 1 },
-        ],
-        { path },
-      ),
-    ).rejects.toMatchObject({
+    await expect(mergeBoth()).rejects.toMatchObject({
       code: "E_INCOMPATIBLE",
       message: expect.stringContaining("made for Stable Diffusion 1.x"),
     });
     const modulesOfOtherWidth = everyKindOfModule(4).map((module) => ({ ...module, outFeatures: 99 }));
     await writeRandomAdapter(b, { modules: modulesOfOtherWidth });
-    await expect(
-      merge(
-        [
-          { path: a, ratio: 1 },
-          { path: b, ratio: 1 },
-        ],
-        { path },
-      ),
-    ).rejects.toMatchObject({
+    await expect(mergeBoth()).rejects.toMatchObject({
       code: "E_INCOMPATIBLE",
       message: expect.stringContaining("-> 99"),
     });

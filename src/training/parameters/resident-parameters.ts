@@ -148,11 +148,13 @@ export class ResidentParameters implements ParameterStore {
     const feeds: Record<string, AnyTensor> = {
       [names.gradientScale]: float32(Float32Array.of(gradientScale), []),
     };
+    const groups = new Set<string>();
     for (const factor of trained) {
-      const { name } = factor;
+      const { name, group } = factor;
       feeds[names.gradient(name)] = this.#gradients.get(name)!;
       for (const input of stateNames(name, optimizer)) feeds[input] = this.#state.get(input)!;
-      Object.assign(feeds, this.#columns(factor, learningRates));
+      if (!groups.has(group)) Object.assign(feeds, this.#columns(factor, learningRates));
+      groups.add(group);
     }
     const { device } = await update.run(feeds);
     // Only now: a step that fails counts for nothing.
@@ -250,7 +252,7 @@ export class ResidentParameters implements ParameterStore {
     return sum;
   }
 
-  /** What the rule needs of each component in the step to come. */
+  /** What the rule needs of each component in the step to come; the same for every factor of a group. */
   #columns({ name, rank, group, module, host }: Factor, learningRates: LearningRates) {
     const { rule, modules } = this.#options;
     const learningRate = learningRates[modules[module]!.factors.target.component];
