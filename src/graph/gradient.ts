@@ -1,10 +1,10 @@
 /** Reverse-mode differentiation of a graph: appends the nodes of the backward pass. */
 
 import { internalError } from "../errors.js";
+import { afterwards } from "./afterwards.js";
 import type { Graph, Operation } from "./graph.js";
-import { add, cast, mul, scalar } from "./ops/elementwise.js";
-import { reshape, slice } from "./ops/shape.js";
-import { elementCount, fixedShape, formatShape, sameShape, type Tensor } from "./tensor.js";
+import { add } from "./ops/elementwise.js";
+import { formatShape, sameShape, type Tensor } from "./tensor.js";
 
 /** A tensor with the gradient of the objective with respect to it. */
 export interface Seed {
@@ -76,7 +76,7 @@ export function checkpoint(graph: Graph, build: () => readonly Tensor[]): readon
     gradient: (dOutputs) => {
       const arrived = dOutputs.find((dOutput) => dOutput !== null)!;
       const fed = inputs.filter((input) => !graph.inputs.includes(input));
-      const delayed = graph.untracked(() => afterwards(graph, fed, arrived));
+      const delayed = graph.untracked(() => afterwards(graph, fed, [arrived]));
       const again = graph.substituting(delayed, () => graph.recordOperations(build));
       const seeds = again.result.flatMap((tensor, position) => {
         const gradient = dOutputs[position];
@@ -86,18 +86,4 @@ export function checkpoint(graph: Graph, build: () => readonly Tensor[]): readon
     },
   });
   return outputs;
-}
-
-/**
- * Copies of tensors that cannot be had before `signal`.
- *
- * Built from the tensors themselves, the second forward pass of a block would be the same nodes as the first: onnxruntime
- * merges them (common-subexpression elimination), and all values are kept after all. Nor would it wait for the gradient.
- *
- * @param signal - a tensor of finite numbers
- */
-function afterwards(graph: Graph, tensors: readonly Tensor[], signal: Tensor): Map<Tensor, Tensor> {
-  const first = slice(graph, reshape(graph, signal, [elementCount(fixedShape(signal.shape))]), 0, 0, 1);
-  const one = add(graph, mul(graph, first, scalar(graph, 0, first)), scalar(graph, 1, first));
-  return new Map(tensors.map((tensor) => [tensor, mul(graph, tensor, cast(graph, one, tensor.dtype))]));
 }

@@ -107,6 +107,13 @@ describeOperators(attentions, {
       "of sizes past the vector and tile widths of the kernels",
       check({ batch: 1, queries: 37, keys: 20, heads: 2, headDim: 8 }),
     );
+    testOperator(
+      "in strips of queries, the last one shorter or not",
+      fc
+        .record({ ...common, length, causal: fc.boolean(), queriesAtOnce: small })
+        .map(({ length, ...rest }) => ({ ...rest, queries: length, keys: length })),
+      check,
+    );
     const shape = { batch: 2, queries: 3, keys: 3, heads: 2, headDim: 2 };
     testOperatorOnce("queries, keys and values from one tensor", {
       inputs: { x: { shape: [6, 4] } },

@@ -85,6 +85,7 @@ export function expand(graph: Graph, x: Tensor, shape: Shape): Tensor {
 /** Joins tensors along one axis. */
 export function concat(graph: Graph, parts: readonly Tensor[], axis: number): Tensor {
   const first = parts[0]!;
+  if (parts.length === 1) return first;
   const along = normalizeAxis(axis, first.shape.length);
   const lengths = parts.map((part) => fixedShape([part.shape[along]!])[0]!);
   const shape: Dim[] = [...first.shape];
