@@ -9,6 +9,8 @@
 const MAX_DEPTH = 128;
 
 const BACKSLASH = 0x5c;
+const SPACE = 0x20;
+const COMMA = 0x2c;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const WORD = /true|false|null/y;
 /** A backslash or a control character (of which JSON forbids those below space). */
@@ -24,6 +26,13 @@ export class JsonScanError extends Error {
   ) {
     super(`character ${position}: ${problem}`);
   }
+}
+
+/** Entries of an object that a pattern reads in one step. */
+export interface UsualEntry {
+  /** Sticky; `accept` must not use it. */
+  readonly pattern: RegExp;
+  readonly accept: (match: RegExpExecArray) => void;
 }
 
 export class JsonScanner {
@@ -63,11 +72,16 @@ export class JsonScanner {
     if (this.peek() !== "") this.fail(`expected the end, found ${this.#found()}`);
   }
 
-  /** Calls `readEntry` with each key, which must consume the value. `{` comes next. */
-  readObject(readEntry: (key: string, keyPosition: number) => void): void {
+  /**
+   * Calls `readEntry` with each key, which must consume the value. `{` comes next.
+   *
+   * @param usual - entries that are taken whole, wherever they stand
+   */
+  readObject(readEntry: (key: string, keyPosition: number) => void, usual?: UsualEntry): void {
     this.expect("{");
     if (this.accept("}")) return;
     do {
+      if (usual !== undefined && this.#acceptRun(usual)) continue;
       this.peek();
       const keyPosition = this.#position;
       const key = this.readString();
@@ -128,6 +142,32 @@ export class JsonScanner {
     else if (next === "[") this.readArray(() => this.skipValue(depth + 1));
     else if (next === '"') this.readString();
     else if (this.acceptPattern(WORD) === null) this.readNumber();
+  }
+
+  /**
+   * Consumes entries that follow each other with a comma, and perhaps a space, between them. Most of a header is one run, and
+   * reading it is much of what a short command does: hence a loop without calls.
+   *
+   * @returns whether an entry was the last that was consumed; otherwise a key comes next
+   */
+  #acceptRun({ pattern, accept }: UsualEntry): boolean {
+    this.peek();
+    const text = this.#text;
+    let position = this.#position;
+    let endsWithEntry = false;
+    for (;;) {
+      pattern.lastIndex = position;
+      const match = pattern.exec(text);
+      if (match === null) break;
+      position = pattern.lastIndex;
+      accept(match);
+      endsWithEntry = text.charCodeAt(position) !== COMMA;
+      if (endsWithEntry) break;
+      position++;
+      if (text.charCodeAt(position) === SPACE) position++;
+    }
+    this.#position = position;
+    return endsWithEntry;
   }
 
   /** Whether an odd number of backslashes stands before `position`. */
