@@ -1,5 +1,5 @@
 /** Opens a LoRA file, or the folder of one, as a list of modules. The factors stay on the disk. */
-import { stat } from "node:fs/promises";
+import { statSync } from "node:fs";
 import { DyloraError } from "../errors.js";
 // Imported from the file itself: the whole of safetensors takes longer to load than a header to read.
 import { SafetensorsFile } from "../safetensors/file.js";
@@ -93,8 +93,7 @@ export async function openAdapter(path: string, options: OpenAdapterOptions = {}
 // What only diffusers' and PEFT's dialects need is loaded when it is needed: it takes as long as reading a header.
 
 async function openFiles(path: string): Promise<OpenedFiles> {
-  const stats = await stat(path).catch(() => null);
-  if (!stats?.isDirectory()) {
+  if (!isFolder(path)) {
     const file = await SafetensorsFile.open(path);
     return { path, file, parts: [{ folder: "", file, config: null }] };
   }
@@ -105,6 +104,14 @@ async function openFiles(path: string): Promise<OpenedFiles> {
   if (first?.folder === "") return { path, file: first.file, parts };
   const files = new Map(parts.map(({ folder, file }) => [folder, file]));
   return { path, file: new CombinedFile(path, files), parts };
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false; // Opening it as a file says why.
+  }
 }
 
 async function readAdapter(files: OpenedFiles, foreign: "refuse" | "keep"): Promise<Adapter> {

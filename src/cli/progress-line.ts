@@ -13,7 +13,7 @@ export class ProgressLine {
   #shown = false;
   #drawnAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(out: OutputStream, now: () => number = performance.now.bind(performance)) {
+  constructor(out: OutputStream, now = () => performance.now()) {
     this.#out = out;
     this.#now = now;
   }

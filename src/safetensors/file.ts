@@ -1,13 +1,11 @@
 /** A safetensors file, read by position: nothing is loaded that is not asked for. */
-import { readSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
 import { DyloraError, internalError } from "../errors.js";
 import { readError } from "../io/file-error.js";
+import { PositionalFile } from "../io/positional-file.js";
 import { decodeToFloat32 } from "./codecs.js";
 import { recogniseForeignFile, SIGNATURE_BYTES } from "./foreign-file.js";
 import { LENGTH_BYTES, MAX_HEADER_BYTES, type SafetensorsHeader, type TensorInfo } from "./header.js";
 import { formatError, headerTooLarge, parseHeader } from "./parse-header.js";
-import { readFully, shortRead } from "./read-at.js";
 
 /** Default size of the pieces that `stream` yields: large enough that calls cost nothing, small enough for a cache. */
 const STREAM_CHUNK_BYTES = 1 << 20;
@@ -19,13 +17,13 @@ export class SafetensorsFile {
   readonly path: string;
   readonly sizeBytes: number;
   readonly header: SafetensorsHeader;
-  #handle: FileHandle | null;
+  readonly #file: PositionalFile;
 
-  private constructor(path: string, sizeBytes: number, header: SafetensorsHeader, handle: FileHandle) {
-    this.path = path;
-    this.sizeBytes = sizeBytes;
+  private constructor(file: PositionalFile, header: SafetensorsHeader) {
+    this.path = file.path;
+    this.sizeBytes = file.sizeBytes;
     this.header = header;
-    this.#handle = handle;
+    this.#file = file;
   }
 
   /**
@@ -34,15 +32,11 @@ export class SafetensorsFile {
    * @throws {DyloraError} `E_NOT_FOUND`, `E_READ`, `E_FORMAT`
    */
   static async open(path: string): Promise<SafetensorsFile> {
-    let handle: FileHandle | null = null;
+    const file = await PositionalFile.open(path);
     try {
-      handle = await open(path, "r");
-      const stats = await handle.stat();
-      if (stats.isDirectory()) throw Object.assign(new Error("is a folder"), { code: "EISDIR" });
-      const header = await readHeaderFrom(handle, path, stats.size);
-      return new SafetensorsFile(path, stats.size, header, handle);
+      return new SafetensorsFile(file, await readHeaderFrom(file));
     } catch (cause) {
-      await handle?.close();
+      await file.close();
       throw readError(path, cause);
     }
   }
@@ -80,12 +74,8 @@ export class SafetensorsFile {
     const { offsetBytes, sizeBytes } = this.info(name);
     if (sizeBytes > MAX_SCALAR_BYTES) throw internalError(`${name} has ${sizeBytes} bytes: no scalar`);
     const target = new Uint8Array(sizeBytes);
-    try {
-      if (readSync(this.#openHandle().fd, target, 0, sizeBytes, offsetBytes) === sizeBytes) return target;
-    } catch (cause) {
-      throw readError(this.path, cause);
-    }
-    throw shortRead(this.path, offsetBytes + sizeBytes);
+    this.#file.readSync(target, offsetBytes);
+    return target;
   }
 
   /** Fills `target` with a tensor's bytes from `beginByte` on. */
@@ -96,12 +86,7 @@ export class SafetensorsFile {
         `bytes ${beginByte} to ${beginByte + target.length} of tensor ${name}, which has ${sizeBytes}`,
       );
     }
-    const handle = this.#openHandle();
-    try {
-      await readFully(handle, target, offsetBytes + beginByte, this.path);
-    } catch (cause) {
-      throw readError(this.path, cause);
-    }
+    await this.#file.read(target, offsetBytes + beginByte);
   }
 
   /** A tensor as float32, whatever its type. */
@@ -117,16 +102,9 @@ export class SafetensorsFile {
     }
   }
 
-  #openHandle(): FileHandle {
-    if (this.#handle === null) throw internalError(`read of ${this.path} after it was closed`);
-    return this.#handle;
-  }
-
   /** Idempotent. */
   async close(): Promise<void> {
-    const handle = this.#handle;
-    this.#handle = null;
-    await handle?.close();
+    await this.#file.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,13 +123,10 @@ export async function readHeader(path: string): Promise<SafetensorsHeader> {
   return file.header;
 }
 
-async function readHeaderFrom(
-  handle: FileHandle,
-  path: string,
-  fileSizeBytes: number,
-): Promise<SafetensorsHeader> {
+async function readHeaderFrom(file: PositionalFile): Promise<SafetensorsHeader> {
+  const { path, sizeBytes: fileSizeBytes } = file;
   const firstBytes = new Uint8Array(Math.min(SIGNATURE_BYTES, fileSizeBytes));
-  await readFully(handle, firstBytes, 0, path);
+  await file.read(firstBytes, 0);
   const foreignNote = recogniseForeignFile(firstBytes);
   if (fileSizeBytes < LENGTH_BYTES) {
     throw formatError(
@@ -175,6 +150,6 @@ async function readHeaderFrom(
     );
   }
   const bytes = new Uint8Array(Number(length));
-  await readFully(handle, bytes, LENGTH_BYTES, path);
+  await file.read(bytes, LENGTH_BYTES);
   return parseHeader(bytes, { subject: path, fileSizeBytes });
 }

@@ -1,11 +1,9 @@
 /** Two checkpoints, weight by weight. */
-import { type FileHandle, open } from "node:fs/promises";
 import { BASE_MODEL_TITLES } from "../../adapter/index.js";
 import { DyloraError } from "../../errors.js";
-import { readError, throwIfAborted } from "../../io/index.js";
+import { PositionalFile, throwIfAborted } from "../../io/index.js";
 import type { WeightRef, Weights } from "../../models/checkpoint/index.js";
 import { type Dtype, decodeToFloat32 } from "../../safetensors/index.js";
-import { readFully } from "../../safetensors/read-at.js";
 import type { ModelPartName, ModelWeights } from "../merge/model.js";
 
 /** A weight that both checkpoints have. */
@@ -150,30 +148,26 @@ export async function readDifference(
 
 /** Reads weights out of any number of files, each of which is opened once. */
 export class WeightReader {
-  readonly #handles = new Map<string, Promise<FileHandle>>();
+  readonly #files = new Map<string, Promise<PositionalFile>>();
 
   /** Elements `[begin, end)` as float32, in memory of their own. @throws {DyloraError} `E_NOT_FOUND`, `E_READ` */
   async read(weight: WeightRef, begin: number, end: number): Promise<Float32Array> {
     const { filePath, dtype, offsetBytes, sizeBytes } = weight;
     const elementBytes = sizeBytes / elements(weight);
     const bytes = new Uint8Array((end - begin) * elementBytes);
-    try {
-      let handle = this.#handles.get(filePath);
-      if (handle === undefined) {
-        handle = open(filePath, "r");
-        this.#handles.set(filePath, handle);
-      }
-      await readFully(await handle, bytes, offsetBytes + begin * elementBytes, filePath);
-    } catch (cause) {
-      throw readError(filePath, cause);
+    let file = this.#files.get(filePath);
+    if (file === undefined) {
+      file = PositionalFile.open(filePath);
+      this.#files.set(filePath, file);
     }
+    await (await file).read(bytes, offsetBytes + begin * elementBytes);
     return decodeToFloat32(bytes, dtype);
   }
 
   async close(): Promise<void> {
-    const handles = [...this.#handles.values()];
-    this.#handles.clear();
-    for (const handle of handles) await (await handle.catch(() => null))?.close();
+    const files = [...this.#files.values()];
+    this.#files.clear();
+    for (const file of files) await (await file.catch(() => null))?.close();
   }
 }
 
