@@ -8,21 +8,18 @@ const os = require("node:os");
 const path = require("node:path");
 const { existsSync } = require("node:fs");
 const nodeModule = require("node:module");
-const { pathToFileURL } = require("node:url");
 
 process.env.UV_THREADPOOL_SIZE ??= String(Math.max(4, os.availableParallelism()));
 
 // From Node 22.1 on, compiled modules are kept in the system's temporary folder; NODE_DISABLE_COMPILE_CACHE=1 turns it off.
 nodeModule.enableCompileCache?.();
 
-// The program is dist/cli bundled into few files (`npm run bundle`): opening seventy small ones took longer than reading a
-// header. The CommonJS packages in the bundle (commander, cli-table3) look for a global `require`.
-globalThis.require = require;
-
+// The program is dist/cli bundled into few files (scripts/bundle.ts): opening seventy small ones took longer than reading a
+// header.
 const program = path.join(__dirname, "..", "dist", "program", "main.js");
 
 if (existsSync(program)) {
-  import(pathToFileURL(program).href).then(({ main }) => main());
+  require(program).main();
 } else {
   process.stderr.write(
     `error[E_INTERNAL]: dylora is not built: ${program} is missing\n  note: Run \`npm run build\`.\n`,

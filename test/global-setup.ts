@@ -7,16 +7,12 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 export function setup(): void {
-  const built = modifiedAt(path.join(root, "dist", "cli", "main.js"));
-  if (newestSource() < built) return;
-  try {
-    execFileSync("npm", ["run", "--silent", "build"], { cwd: root, shell: process.platform === "win32" });
-  } catch (error) {
-    // The compiler writes its output in spite of type errors. They are for `npm run check` to report; a program that
-    // runs can be tested. Without one there is nothing to test.
-    if (modifiedAt(path.join(root, "dist", "cli", "main.js")) === 0) throw error;
-    console.warn(`npm run build reported errors:\n${String((error as { stdout?: Buffer }).stdout)}`);
-  }
+  if (newestSource() < modifiedAt(path.join(root, "dist", "program", "main.js"))) return;
+  execFileSync("npm", ["run", "--silent", "build"], {
+    cwd: root,
+    shell: process.platform === "win32",
+    stdio: "inherit",
+  });
 }
 
 function newestSource(): number {
@@ -24,7 +20,7 @@ function newestSource(): number {
     .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
     .map((name) => path.join("src", name));
   return Math.max(
-    ...[...sources, "package.json", "tsconfig.json", "tsconfig.build.json"].map((name) =>
+    ...[...sources, "package.json", "tsconfig.json", "tsconfig.build.json", "scripts/bundle.ts"].map((name) =>
       modifiedAt(path.join(root, name)),
     ),
   );
