@@ -14,7 +14,7 @@ process.env.UV_THREADPOOL_SIZE ??= String(Math.max(4, os.availableParallelism())
 // From Node 22.1 on, compiled modules are kept in the system's temporary folder; NODE_DISABLE_COMPILE_CACHE=1 turns it off.
 nodeModule.enableCompileCache?.();
 
-// The program is dist/cli bundled into few files (scripts/bundle.ts): opening seventy small ones took longer than reading a
+// The program is dist/cli bundled into few files (esbuild.config.ts): opening seventy small ones took longer than reading a
 // header.
 const program = path.join(__dirname, "..", "dist", "program", "main.js");
 

@@ -20,7 +20,7 @@ function newestSource(): number {
     .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
     .map((name) => path.join("src", name));
   return Math.max(
-    ...[...sources, "package.json", "tsconfig.json", "tsconfig.build.json", "scripts/bundle.ts"].map((name) =>
+    ...[...sources, "package.json", "tsconfig.json", "tsconfig.build.json", "esbuild.config.ts"].map((name) =>
       modifiedAt(path.join(root, name)),
     ),
   );
