@@ -13,7 +13,11 @@ import { type BuildOptions, build, type OutputFile, type Plugin, transform } fro
 
 const FOLDER = "dist/program";
 
-const ENTRIES = { main: "dist/cli/main.js", "job-thread": "dist/surgery/svd/job-thread.js" };
+const ENTRIES = {
+  main: "dist/cli/main.js",
+  "job-thread": "dist/surgery/svd/job-thread.js",
+  "weight-thread": "dist/runtime/weights/weight-thread.js",
+};
 
 /** Where every command starts, and the command that is over soonest: its start matters most. */
 const START = ["dist/cli/main.js", "dist/cli/commands/inspect.js"];

@@ -27,7 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
   // Computation. `graph` knows neither onnxruntime nor a model.
   graph: [],
-  runtime: ["graph"],
+  runtime: ["io", "graph", "safetensors"],
   networks: ["graph", "models"],
 
   // Training.

@@ -6,6 +6,7 @@ import type { ActiveModule } from "../../src/denoiser/factors.js";
 import { LatentDecoder } from "../../src/denoiser/latent-decoder.js";
 import { LatentEncoder } from "../../src/denoiser/latent-encoder.js";
 import { TextConditioner } from "../../src/denoiser/text-conditioner.js";
+import { largestTile } from "../../src/graph/ops/winograd.js";
 import type { Checkpoint } from "../../src/models/checkpoint/index.js";
 import type { DeviceName } from "../../src/runtime/device.js";
 import type { ExecutionMode } from "../../src/runtime/session.js";
@@ -26,6 +27,8 @@ export interface ParityOptions {
   gradientCheckpointing?: boolean;
   /** Of the denoiser; text encoder and VAE in front of it are float32. Default float32. */
   computeType?: ComputeType;
+  /** Compute every 3x3 convolution in tiles that can be; default: those that are faster so, which these models are too small for. */
+  tiles?: boolean;
 }
 
 export interface ParityReport {
@@ -163,6 +166,7 @@ class Comparison {
   async #compareDenoiser(batch: GoldenBatch): Promise<void> {
     const { factors, ranks } = this.#folder;
     const { device, mode, gradientCheckpointing = false, computeType = "float32" } = this.#options;
+    const { tiles = false } = this.#options;
     const denoiser = new Denoiser({
       checkpoint: this.#checkpoint,
       targets: factors.map(({ target }) => target),
@@ -170,6 +174,7 @@ class Comparison {
       mode,
       gradientCheckpointing,
       computeType,
+      ...(tiles ? { convolutionTile: largestTile } : {}),
     });
     // With a text encoder adapter the graph starts at the tokens; without one, at the encoder's output.
     const input: TrainBatch = denoiser.includesTextEncoder

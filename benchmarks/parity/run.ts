@@ -1,7 +1,7 @@
 /**
  * Compares this engine with the golden data of an independent implementation.
  *
- *   npm run -s parity -- DIR… [--device cpu|webgpu] [--mode fast|lean] [--gradient_checkpointing] [--mixed_precision fp16]
+ *   npm run -s parity -- DIR… [--device cpu|webgpu] [--mode fast|lean] [--gradient_checkpointing] [--mixed_precision fp16] [--tiles]
  *
  * Prints one JSON document with the worst relative error per kind; exits 0 only when every one is within tolerance (ten
  * times that on a GPU, whose float32 functions are less exact; 2e-2 in float16). On the CPU, onnxruntime computes a float16
@@ -21,6 +21,7 @@ const { values: options, positionals: folders } = parseArgs({
     mode: { type: "string", default: "fast" },
     gradient_checkpointing: { type: "boolean", default: false },
     mixed_precision: { type: "string", default: "no" },
+    tiles: { type: "boolean", default: false },
   },
 });
 
@@ -35,6 +36,7 @@ try {
     mode: options.mode as ExecutionMode,
     gradientCheckpointing: options.gradient_checkpointing,
     computeType: options.mixed_precision === "fp16" ? "float16" : "float32",
+    tiles: options.tiles,
   });
   console.log(JSON.stringify({ schemaVersion: 1, ...report }, null, 2));
   process.exitCode = report.passed ? 0 : 1;

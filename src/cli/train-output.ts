@@ -66,13 +66,6 @@ export function startBlock(event: StartEvent): string {
   );
 }
 
-function modeText({ executionMode, data }: StartEvent): string {
-  const others = data.buckets.filter((bucket) => bucket.executionMode !== executionMode);
-  const exception =
-    others.length === 0 ? "" : `, ${others.length} of ${data.buckets.length} sizes in lean mode`;
-  return `${executionMode} mode${exception}`;
-}
-
 function sizesText({ buckets, width, height }: StartEvent["data"]): string {
   const size = `${width}x${height} px`;
   return buckets.length === 0
@@ -81,7 +74,7 @@ function sizesText({ buckets, width, height }: StartEvent["data"]): string {
 }
 
 /** A line for each bucket: size, images, samples of an epoch. */
-function bucketRows({ data, executionMode }: StartEvent): [name: string, value: string][] {
+function bucketRows({ data }: StartEvent): [name: string, value: string][] {
   const column = (values: readonly string[]) => {
     const width = Math.max(...values.map(({ length }) => length));
     return values.map((value) => value.padStart(width));
@@ -90,9 +83,9 @@ function bucketRows({ data, executionMode }: StartEvent): [name: string, value: 
   const sizes = column(buckets.map(({ width, height }) => `${width}x${height}`));
   const images = column(buckets.map(({ imageCount }) => formatQuantity(imageCount, "image")));
   const samples = column(buckets.map(({ sampleCount }) => formatQuantity(sampleCount, "sample")));
-  return buckets.map((bucket, index) => [
+  return buckets.map((_, index) => [
     index === 0 ? "buckets" : "",
-    `${sizes[index]}  ${images[index]}  ${samples[index]}${bucket.executionMode === executionMode ? "" : "  lean"}`,
+    `${sizes[index]}  ${images[index]}  ${samples[index]}`,
   ]);
 }
 
@@ -162,7 +155,7 @@ function lastWeights(files: readonly TrainedFile[]): TrainedFile | null {
 
 /** On a GPU also what never leaves it. */
 function deviceText(event: StartEvent): string {
-  const facts = `${event.device} (${event.provider}), ${event.dtype}, ${modeText(event)}`;
+  const facts = `${event.device} (${event.provider}), ${event.dtype}, ${event.executionMode} mode`;
   if (event.device === "cpu") return facts;
   const step = event.residentStep ? "the whole step on the device" : "optimizer on the CPU";
   return `${facts}, ${step}, no operator of the model on the CPU`;

@@ -78,12 +78,12 @@ function report(
 }
 
 describe("a run with buckets", () => {
-  test("lists its sizes, and says which of them are lean and what sessions share", () => {
+  test("lists its sizes, and says what sessions share", () => {
     const terminal = memoryTerminal();
     const buckets = [
-      { width: 448, height: 576, imageCount: 40, sampleCount: 400, executionMode: "fast" as const },
-      { width: 512, height: 512, imageCount: 19, sampleCount: 190, executionMode: "fast" as const },
-      { width: 1024, height: 256, imageCount: 1, sampleCount: 10, executionMode: "lean" as const },
+      { width: 448, height: 576, imageCount: 40, sampleCount: 400 },
+      { width: 512, height: 512, imageCount: 19, sampleCount: 190 },
+      { width: 1024, height: 256, imageCount: 1, sampleCount: 10 },
     ];
     report(terminal, [
       {
@@ -96,11 +96,11 @@ describe("a run with buckets", () => {
     const lines = terminal.stderr.text.split("\n");
     expect(lines.filter((line) => /fast mode|data|buckets|^ {11}|memory/.test(line))).toMatchInlineSnapshot(`
       [
-        "  device   cpu (CPUExecutionProvider), float32, fast mode, 1 of 3 sizes in lean mode",
+        "  device   cpu (CPUExecutionProvider), float32, fast mode",
         "  data     60 images, 600 samples an epoch, 3 sizes of about the area of 512x512 px, 6 held out",
         "  buckets   448x576  40 images  400 samples",
         "            512x512  19 images  190 samples",
-        "           1024x256    1 image   10 samples  lean",
+        "           1024x256    1 image   10 samples",
         "  memory   about 5.1 GB at the peak, 1.7 GB of it weights that sessions share: they lie in memory once",
       ]
     `);

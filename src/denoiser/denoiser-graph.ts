@@ -6,6 +6,7 @@ import { rounded, widened } from "../graph/half-products.js";
 import { cast, mul, sub } from "../graph/ops/elementwise.js";
 import { mean } from "../graph/ops/reduce.js";
 import { leadingRows, type RowRange, reshape } from "../graph/ops/shape.js";
+import type { TileChoice } from "../graph/ops/winograd.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { buildTextEncoder } from "../models/clip.js";
@@ -38,6 +39,8 @@ export interface DenoiserGraphOptions {
   gradientCheckpointing?: boolean;
   /** See {@link Layers}; must fit the mode of the session. */
   foldsConstants: boolean;
+  /** See {@link Layers}. Default: no convolution. */
+  convolutionTile?: TileChoice;
   /** See {@link Layers}; inputs and outputs are float32 in either case. Default float32. */
   computeType?: ComputeType;
   /** See {@link Graph}. Default float16. */
@@ -98,6 +101,7 @@ export function buildDenoiserGraph(options: DenoiserGraphOptions): DenoiserGraph
     weights: checkpoint.unet.weights,
     lora: branches.unet,
     foldsConstants,
+    ...(options.convolutionTile === undefined ? {} : { convolutionTile: options.convolutionTile }),
     computeType,
   });
   const typed = (tensor: Tensor) => rounded(graph, tensor, computeType);

@@ -1,13 +1,15 @@
 /** Executes the denoiser: one session per purpose and size, made when first needed and kept while there is memory. */
 
 import { estimateActivationBytes } from "../graph/memory.js";
-import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { TileChoice } from "../graph/ops/winograd.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import type { LoraTarget } from "../models/lora-targets.js";
 import type { DeviceName } from "../runtime/device.js";
+import { openGraphSession } from "../runtime/graph-session.js";
 import { sessionBytes } from "../runtime/memory-estimate.js";
-import { type ExecutionMode, type HostTensor, Session } from "../runtime/session.js";
+import type { ExecutionMode, HostTensor, Session } from "../runtime/session.js";
 import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js";
+import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import { batchFeeds, lossFeeds, tokensPerPrompt, trainFeeds } from "./batch-feeds.js";
 import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
@@ -18,18 +20,21 @@ export interface DenoiserOptions {
   /** Every module that may have a LoRA branch in any execution. */
   targets: readonly LoraTarget[];
   device: DeviceName;
-  /** One for all sessions, or the mode for each size of latents. */
-  mode: ExecutionMode | ((latent: { readonly height: number; readonly width: number }) => ExecutionMode);
+  mode: ExecutionMode;
   /** The rank that memory is reckoned with; any rank can be executed. Default 16. */
   maxRank?: number;
   /** How many sessions are kept; default: those that fit into the memory that is free. */
   pool?: SessionPoolOptions;
   threads?: number | undefined;
+  /** Weights that other denoisers of the checkpoint read, too, and that outlive this one; default: its own. */
+  prepared?: PreparedWeights;
   /** Default 1. */
   clipSkip?: number;
   gradientCheckpointing?: boolean;
   /** Of activations and weights on the device. Default float32. */
   computeType?: ComputeType;
+  /** Which 3x3 convolutions are computed in tiles; default: those that are faster so. */
+  convolutionTile?: TileChoice;
 }
 
 /** One batch; `N` samples of latents `[C, H, W]`. */
@@ -68,9 +73,12 @@ const TYPICAL_RANK = 16;
 export class Denoiser {
   readonly options: DenoiserOptions;
   readonly #sessions: SessionPool<Session>;
+  /** The weights that its sessions share, for other denoisers of the same checkpoint. */
+  readonly prepared: PreparedWeights;
 
   constructor(options: DenoiserOptions) {
     this.options = options;
+    this.prepared = options.prepared ?? new PreparedWeights();
     this.#sessions = new SessionPool(options.pool);
   }
 
@@ -133,6 +141,7 @@ export class Denoiser {
 
   async release(): Promise<void> {
     await this.#sessions.release();
+    if (this.options.prepared === undefined) this.prepared.release();
   }
 
   get #unetConfig() {
@@ -161,7 +170,7 @@ export class Denoiser {
 
   #open(purpose: Purpose, size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number) {
     const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, maxRank } = this.options;
-    const { mode, keepsWeights, ...plan } = loweringPlan(this.options, size);
+    const { mode, keepsWeights, weightUse, ...plan } = loweringPlan(this.options);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
       targets,
@@ -179,16 +188,18 @@ export class Denoiser {
     const sizeBytes =
       this.#sessions.keys.length === 0
         ? 0
-        : sessionBytes({
-            name: purpose,
-            memory: estimateActivationBytes(graph, outputs, {
-              symbols: ranksOf(targets, maxRank ?? TYPICAL_RANK),
-              foldsConstants: plan.graph.foldsConstants,
-              ...plan.lowering,
-            }),
-          });
-    const model = lowerToOnnx(graph, outputs, plan.lowering);
-    return { sizeBytes, create: () => Session.create(model, { device, mode, keepsWeights, threads }) };
+        : sessionBytes(
+            {
+              name: purpose,
+              memory: estimateActivationBytes(graph, outputs, {
+                symbols: ranksOf(targets, maxRank ?? TYPICAL_RANK),
+                weightUse,
+              }),
+            },
+            this.prepared,
+          );
+    const session = { device, mode, keepsWeights, weightUse, threads, prepared: this.prepared };
+    return { sizeBytes, create: () => openGraphSession(graph, outputs, session) };
   }
 }
 

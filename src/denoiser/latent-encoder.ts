@@ -3,16 +3,19 @@
 import { DyloraError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { estimateActivationBytes } from "../graph/memory.js";
-import { lowerToOnnx } from "../graph/onnx/lower.js";
+import type { WeightUse } from "../graph/onnx/weight-use.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { vaeDownsampleFactor } from "../models/config.js";
 import { Layers } from "../models/layers.js";
 import { buildVaeEncoder } from "../models/vae.js";
 import type { DeviceName } from "../runtime/device.js";
+import { openGraphSession, weightUseOf } from "../runtime/graph-session.js";
 import { sessionBytes } from "../runtime/memory-estimate.js";
-import { float32, Session } from "../runtime/session.js";
+import { float32, type Session } from "../runtime/session.js";
 import { SessionPool } from "../runtime/session-pool.js";
+import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
+import { tileChoiceOf } from "./lowering-plan.js";
 
 export interface LatentEncoderOptions {
   vae: NonNullable<Checkpoint["vae"]>;
@@ -33,6 +36,7 @@ export interface LatentMoments {
 export class LatentEncoder {
   readonly #options: LatentEncoderOptions;
   readonly #sessions: SessionPool<Session>;
+  readonly #prepared = new PreparedWeights();
 
   constructor(options: LatentEncoderOptions) {
     this.#options = options;
@@ -71,16 +75,18 @@ export class LatentEncoder {
 
   async release(): Promise<void> {
     await this.#sessions.release();
+    this.#prepared.release();
   }
 
   #open(height: number, width: number) {
     const { vae, device, threads } = this.#options;
-    const { graph, outputs } = buildLatentEncoderGraph(vae, height, width);
-    const memory = estimateActivationBytes(graph, outputs, { symbols: {} });
-    const model = lowerToOnnx(graph, outputs);
+    const weightUse = weightUseOf(device, "fast");
+    const { graph, outputs } = buildLatentEncoderGraph(vae, weightUse, height, width);
+    const memory = estimateActivationBytes(graph, outputs, { symbols: {}, weightUse });
+    const session = { device, mode: "fast", weightUse, threads, prepared: this.#prepared } as const;
     return {
-      sizeBytes: sessionBytes({ name: "VAE encoder", memory }),
-      create: () => Session.create(model, { device, mode: "fast", threads }),
+      sizeBytes: sessionBytes({ name: "VAE encoder", memory }, this.#prepared),
+      create: () => openGraphSession(graph, outputs, session),
     };
   }
 }
@@ -88,11 +94,17 @@ export class LatentEncoder {
 /** Input `image` `[1, 3, height, width]`; outputs `mean` and `logvar`. */
 export function buildLatentEncoderGraph(
   vae: LatentEncoderOptions["vae"],
+  weightUse: WeightUse,
   height: number,
   width: number,
 ): { graph: Graph; outputs: { mean: Tensor; logvar: Tensor } } {
   const graph = new Graph();
-  const layers = new Layers(graph, { namespace: "vae", weights: vae.weights });
+  const layers = new Layers(graph, {
+    namespace: "vae",
+    weights: vae.weights,
+    foldsConstants: weightUse !== "perUse",
+    convolutionTile: tileChoiceOf(weightUse),
+  });
   const image = graph.input("image", "float32", [1, vae.config.inChannels, height, width]);
   return { graph, outputs: buildVaeEncoder(layers, vae.config, image) };
 }

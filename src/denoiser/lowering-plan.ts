@@ -1,27 +1,32 @@
-/** How the denoiser is lowered for a device: what is converted ahead of time and what at every execution. */
+/** How the denoiser is lowered for a device: what is computed ahead of time and what at every execution. */
 
+import type { WeightUse } from "../graph/onnx/weight-use.js";
+import { fastestTile, type TileChoice } from "../graph/ops/winograd.js";
 import { halfProductType } from "../runtime/device.js";
+import { weightUseOf } from "../runtime/graph-session.js";
 import { type ExecutionMode, usableMode } from "../runtime/session.js";
 import type { DenoiserOptions } from "./denoiser.js";
 import type { ComputeType } from "./denoiser-graph.js";
 
 export interface LoweringPlan {
   mode: ExecutionMode;
+  weightUse: WeightUse;
   /** See {@link SessionOptions}. */
   keepsWeights: boolean;
   /** Of the graph. */
-  graph: { foldsConstants: boolean; computeType: ComputeType; halfProductType: ComputeType };
-  /** Of the lowering. */
-  lowering: { weightConversionPerUse: boolean };
+  graph: {
+    foldsConstants: boolean;
+    convolutionTile: TileChoice;
+    computeType: ComputeType;
+    halfProductType: ComputeType;
+  };
 }
 
-/** @param latent - size of the latents */
 export function loweringPlan(
-  options: Pick<DenoiserOptions, "checkpoint" | "device" | "mode" | "computeType">,
-  latent: { readonly height: number; readonly width: number },
+  options: Pick<DenoiserOptions, "checkpoint" | "device" | "mode" | "computeType" | "convolutionTile">,
 ): LoweringPlan {
-  const { checkpoint, device, computeType = "float32" } = options;
-  const mode = usableMode(device, typeof options.mode === "function" ? options.mode(latent) : options.mode);
+  const { checkpoint, device, computeType = "float32", convolutionTile } = options;
+  const mode = usableMode(device, options.mode);
   const productType = halfProductType(device);
   // Folded, float16 weights that are multiplied in float32 would take twice their memory on the device. bfloat16 ones have to be
   // folded: WebGPU does not know the type.
@@ -31,11 +36,21 @@ export function loweringPlan(
     ![...checkpoint.unet.weights.values(), ...checkpoint.textEncoder.weights.values()].some(
       ({ dtype }) => dtype === "BF16",
     );
-  const foldsConstants = mode === "fast" && !keepsWeights;
+  const weightUse = keepsWeights ? "perUse" : weightUseOf(device, mode);
   return {
     mode,
+    weightUse,
     keepsWeights,
-    graph: { foldsConstants, computeType, halfProductType: productType },
-    lowering: { weightConversionPerUse: !foldsConstants },
+    graph: {
+      foldsConstants: weightUse !== "perUse",
+      convolutionTile: convolutionTile ?? tileChoiceOf(weightUse),
+      computeType,
+      halfProductType: productType,
+    },
   };
+}
+
+/** Tiles need transformed kernels, which take longer to compute than they save unless that is done once. */
+export function tileChoiceOf(weightUse: WeightUse): TileChoice {
+  return weightUse === "prepared" ? fastestTile : () => null;
 }

@@ -1,6 +1,6 @@
 /** The training step of a {@link Denoiser} with factors and gradients in the memory of the device. */
 
-import { lowerToOnnx } from "../graph/onnx/lower.js";
+import { lowerWithWeights } from "../graph/onnx/weight-use.js";
 import type { LoraTarget } from "../models/lora-targets.js";
 import { DeviceSession, type DeviceTensor, type ResidentDevice } from "../runtime/device-session.js";
 import { float32, type HostTensor, int64 } from "../runtime/session.js";
@@ -107,7 +107,7 @@ export class ResidentDenoiser {
 
   #create(size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number): Promise<DeviceSession> {
     const { checkpoint, targets, device, clipSkip = 1, gradientCheckpointing = false } = this.#options;
-    const plan = loweringPlan(this.#options, size);
+    const plan = loweringPlan(this.#options);
     const { graph, outputs } = buildDenoiserGraph({
       checkpoint,
       targets,
@@ -123,7 +123,7 @@ export class ResidentDenoiser {
       ...plan.graph,
     });
     const { mode, keepsWeights } = plan;
-    return DeviceSession.create(lowerToOnnx(graph, outputs, plan.lowering), {
+    return DeviceSession.create(lowerWithWeights(graph, outputs, plan.weightUse).model, {
       ...{ device, mode, keepsWeights },
       onHost: ["loss"],
     });

@@ -1,13 +1,14 @@
 /** Hidden states of prompts from a text encoder that does not train, computed once per prompt. */
 
 import { Graph } from "../graph/graph.js";
-import { lowerToOnnx } from "../graph/onnx/lower.js";
+import { lowerWithWeights } from "../graph/onnx/weight-use.js";
 import type { Tensor } from "../graph/tensor.js";
 import type { Checkpoint } from "../models/checkpoint/types.js";
 import { buildTextEncoder } from "../models/clip.js";
 import { Layers } from "../models/layers.js";
 import type { LoraTarget } from "../models/lora-targets.js";
 import type { DeviceName } from "../runtime/device.js";
+import { weightUseOf } from "../runtime/graph-session.js";
 import { int64, Session, usableMode } from "../runtime/session.js";
 import { branchInputs } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds } from "./factors.js";
@@ -84,13 +85,13 @@ export class TextConditioner {
     const { checkpoint, device, threads, clipSkip, targets } = this.#options;
     // A prompt is encoded once: preparing the weights would take longer than what it saves.
     const mode = usableMode(device, "lean");
+    const weightUse = weightUseOf(device, mode);
     const { graph, outputs } = buildTextGraph(checkpoint.textEncoder, tokens, {
       clipSkip: clipSkip ?? 1,
-      foldsConstants: mode === "fast",
+      foldsConstants: weightUse !== "perUse",
       ...(targets === undefined ? {} : { targets }),
     });
-    const model = lowerToOnnx(graph, outputs, { weightConversionPerUse: mode === "lean" });
-    return Session.create(model, { device, mode, threads });
+    return Session.create(lowerWithWeights(graph, outputs, weightUse).model, { device, mode, threads });
   }
 }
 

@@ -2,10 +2,11 @@ import { describe, expect, test } from "vitest";
 import { type LoraStepOptions, loraStep } from "../../test/helpers/lora-step.js";
 import { forgetPeak, residentBytes } from "../../test/helpers/resident-memory.js";
 import { tempFolder } from "../../test/helpers/temp-folder.js";
-import { type ExecutionMode, Session } from "../runtime/session.js";
+import { openGraphSession } from "../runtime/graph-session.js";
+import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import { Graph } from "./graph.js";
 import { estimateActivationBytes } from "./memory.js";
-import { lowerToOnnx } from "./onnx/lower.js";
+import type { WeightUse } from "./onnx/weight-use.js";
 import { cast, exp, mul } from "./ops/elementwise.js";
 import { gemm } from "./ops/matmul.js";
 import { transpose } from "./ops/shape.js";
@@ -44,11 +45,25 @@ describe("estimateActivationBytes", () => {
       convertedWeightBytes: 400 + 40,
       nodeCount: 4,
     });
-    expect(estimateActivationBytes(graph, { y }, { symbols, foldsConstants: false })).toMatchObject({
+    expect(estimateActivationBytes(graph, { y }, { symbols, weightUse: "perUse" })).toMatchObject({
       mappedWeightBytes: 260,
       convertedWeightBytes: 0,
-      nodeCount: 6,
+      // The matrix is converted for each of its two uses.
+      nodeCount: 7,
     });
+  });
+
+  test("names the weights that are prepared outside the session, and leaves it the small ones", () => {
+    const graph = new Graph();
+    const x = graph.input("x", "float32", [2, 200]);
+    const stored = graph.external("matrix", "float16", [200, 200], NOWHERE);
+    const gain = graph.external("gain", "float16", [200], { ...NOWHERE, offsetBytes: 80_000 });
+    const forward = gemm(graph, x, cast(graph, stored, "float32"), { transB: true });
+    const backward = gemm(graph, forward, transpose(graph, cast(graph, stored, "float32"), [1, 0]));
+    const y = mul(graph, backward, cast(graph, gain, "float32"));
+    const memory = estimateActivationBytes(graph, { y }, { symbols: {}, weightUse: "prepared" });
+    expect([...memory.preparedWeights.values()]).toEqual([160_000, 160_000]);
+    expect(memory).toMatchObject({ mappedWeightBytes: 0, convertedWeightBytes: 800, inputBytes: 1600 });
   });
 
   test("counts converted weights among the activations where a session does not fold constants", () => {
@@ -56,10 +71,10 @@ describe("estimateActivationBytes", () => {
     const x = graph.input("x", "float32", [1, 100]);
     const stored = graph.external("stored", "float32", [100, 100], NOWHERE);
     const outputs = { y: gemm(graph, x, transpose(graph, stored, [1, 0])) };
-    const peak = (foldsConstants: boolean) =>
-      estimateActivationBytes(graph, outputs, { symbols: {}, foldsConstants }).peakBytes;
-    expect(peak(true)).toBe(400);
-    expect(peak(false)).toBe(400 + 40_000);
+    const peak = (weightUse: WeightUse) =>
+      estimateActivationBytes(graph, outputs, { symbols: {}, weightUse }).peakBytes;
+    expect(peak("folded")).toBe(400);
+    expect(peak("perUse")).toBe(400 + 40_000);
   });
 });
 
@@ -68,23 +83,24 @@ describe("estimateActivationBytes", () => {
  * shrinks by some megabytes meanwhile. Above the estimate by what the allocator loses (see memory-estimate.ts).
  */
 describe.skipIf(process.platform !== "linux")("the estimate is what a session takes", () => {
-  const cases: (Omit<LoraStepOptions, "folder"> & { mode: ExecutionMode })[] = [
+  const cases: (Omit<LoraStepOptions, "folder"> & { weightUse: WeightUse })[] = [
     // Mostly attention, whose large buffers wait for each other.
-    { mode: "fast", dtype: "float32", channels: 32, size: 40, blocks: 2 },
-    { mode: "lean", dtype: "float32", channels: 32, size: 40, blocks: 2, checkpointing: true },
+    { weightUse: "prepared", dtype: "float16", channels: 32, size: 40, blocks: 2 },
+    { weightUse: "perUse", dtype: "float32", channels: 32, size: 40, blocks: 2, checkpointing: true },
   ];
   test.each(cases)(
-    "$mode, $dtype, $channels channels",
-    async ({ mode, ...options }) => {
+    "$weightUse, $dtype, $channels channels",
+    async ({ weightUse, ...options }) => {
       const step = loraStep({ ...options, folder: await tempFolder() });
-      const perMode = { foldsConstants: mode === "fast", weightConversionPerUse: mode === "lean" };
       const estimate = estimateActivationBytes(step.graph, step.outputs, {
         symbols: { rank: 4 },
-        ...perMode,
+        weightUse,
       });
-      const session = await Session.create(lowerToOnnx(step.graph, step.outputs, perMode), {
+      const session = await openGraphSession(step.graph, step.outputs, {
         device: "cpu",
-        mode,
+        mode: weightUse === "perUse" ? "lean" : "fast",
+        weightUse,
+        prepared: new PreparedWeights(),
         threads: 1,
       });
       const feeds = step.feeds(4);

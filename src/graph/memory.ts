@@ -9,17 +9,16 @@ import { internalError } from "../errors.js";
 import type { Graph, Node } from "./graph.js";
 import { peakBytes } from "./onnx/buffer-plan.js";
 import { executionOrder, simplify } from "./onnx/execution-order.js";
-import { type NodeOrderOptions, orderedNodes } from "./onnx/node-order.js";
+import { orderedNodes } from "./onnx/node-order.js";
+import { takeOutPreparation } from "./onnx/preparation.js";
+import type { WeightUse } from "./onnx/weight-use.js";
 import { ELEMENT_SIZE_BYTES, type Tensor } from "./tensor.js";
 
-export interface ActivationMemoryOptions extends NodeOrderOptions {
+export interface ActivationMemoryOptions {
   /** Length of every symbolic axis. */
   symbols: Readonly<Record<string, number>>;
-  /**
-   * Whether the session merges equal nodes and computes constants ahead of time (fast mode), or executes the nodes as they
-   * are (lean mode). Default true.
-   */
-  foldsConstants?: boolean;
+  /** Default `folded`. */
+  weightUse?: WeightUse;
 }
 
 export interface ActivationMemory {
@@ -29,8 +28,10 @@ export interface ActivationMemory {
   outputBytes: number;
   /** Weights and constants that every run reads as they are stored. */
   mappedWeightBytes: number;
-  /** What the session computes from weights when it is created: float32 copies, transpositions. 0 without folding. */
+  /** What the session computes from weights when it is created, and keeps: float32 copies, transpositions. */
   convertedWeightBytes: number;
+  /** Bytes of the prepared weights that it reads, by their keys: those that other sessions read, too, are there once. */
+  preparedWeights: ReadonlyMap<string, number>;
   /** Nodes executed in one run. */
   nodeCount: number;
 }
@@ -45,16 +46,23 @@ export function estimateActivationBytes(
   outputs: Readonly<Record<string, Tensor>>,
   options: ActivationMemoryOptions,
 ): ActivationMemory {
-  const { symbols, foldsConstants = true } = options;
+  const { symbols, weightUse = "folded" } = options;
   const sizeOf = (tensor: Tensor) => sizeBytes(tensor, symbols);
   const total = (tensors: readonly Tensor[]) => tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0);
 
-  const { nodes: copies, results } = outputCopies(graph, Object.values(outputs));
-  const lowered = [...orderedNodes(graph, Object.values(outputs), options), ...copies];
-  const { nodes, computed } = foldsConstants
-    ? simplify(lowered, graph.constants, results)
-    : { nodes: lowered, computed: [] };
-  const isUsed = readTensors(lowered);
+  const targets = Object.values(outputs);
+  const { nodes: copies, results } = outputCopies(graph, targets);
+  const { nodes: lowered, weights: prepared } =
+    weightUse === "prepared"
+      ? takeOutPreparation(graph, targets)
+      : {
+          nodes: orderedNodes(graph, targets, { weightConversionPerUse: weightUse === "perUse" }),
+          weights: [],
+        };
+  const all = [...lowered, ...copies];
+  const { nodes, computed } =
+    weightUse === "perUse" ? { nodes: all, computed: [] } : simplify(all, graph.constants, results);
+  const isUsed = readTensors(all);
   const weights = [...graph.constants.keys()].filter((weight) => isUsed.has(weight));
   const isRead = readTensors(nodes);
   return {
@@ -63,6 +71,7 @@ export function estimateActivationBytes(
     outputBytes: total([...results]),
     mappedWeightBytes: total(weights.filter((weight) => isRead.has(weight))),
     convertedWeightBytes: total(computed),
+    preparedWeights: new Map(prepared.map(({ key, tensor }) => [key, sizeOf(tensor)])),
     nodeCount: nodes.length,
   };
 }

@@ -7,6 +7,7 @@ import { add, cast, mul } from "../graph/ops/elementwise.js";
 import { gemm } from "../graph/ops/matmul.js";
 import { type GroupNormOptions, groupNorm, layerNorm } from "../graph/ops/norm.js";
 import { gatherRows, reshape, transpose } from "../graph/ops/shape.js";
+import type { TileChoice } from "../graph/ops/winograd.js";
 import { type ElementType, fixedShape, type Tensor } from "../graph/tensor.js";
 import type { WeightRef } from "./checkpoint/types.js";
 
@@ -38,6 +39,8 @@ export interface LayersOptions {
    * a table and converting them. Default false.
    */
   foldsConstants?: boolean;
+  /** Which 3x3 convolutions are computed in tiles. Default: none. */
+  convolutionTile?: TileChoice;
 }
 
 const ELEMENT_TYPE = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const;
@@ -49,6 +52,7 @@ export class Layers {
   readonly #weights: ReadonlyMap<string, WeightRef>;
   readonly #lora: LoraBranches;
   readonly #foldsConstants: boolean;
+  readonly #convolutionTile: TileChoice;
   readonly #loaded = new Map<string, Tensor>();
 
   constructor(graph: Graph, options: LayersOptions) {
@@ -58,6 +62,7 @@ export class Layers {
     this.#weights = options.weights;
     this.#lora = options.lora ?? new Map();
     this.#foldsConstants = options.foldsConstants ?? false;
+    this.#convolutionTile = options.convolutionTile ?? (() => null);
   }
 
   has(name: string): boolean {
@@ -150,7 +155,14 @@ export class Layers {
     const bias = this.#bias(path);
     const branch = this.#lora.get(path);
     const result = branch === undefined ? x.dtype : graph.productType(x.dtype);
-    const y = conv2d(graph, x, weight, { ...options, bias, weightIsFolded: this.#foldsConstants, result });
+    const canBeCut = options.padding === 1 && (options.stride ?? 1) === 1;
+    const y = conv2d(graph, x, weight, {
+      ...options,
+      bias,
+      weightIsFolded: this.#foldsConstants,
+      winograd: canBeCut ? this.#convolutionTile(x.shape, weight.shape) : null,
+      result,
+    });
     if (branch === undefined) return y;
     const { down, up } = branch;
     const scale = cast(graph, branch.scale, result);

@@ -40,51 +40,6 @@ export function chooseExecutionMode(
   return usableMode(device, steps >= STEPS_THAT_PAY && fits ? "fast" : "lean");
 }
 
-/** The modes of a run over several image sizes. */
-export interface SizeModes {
-  /** Of every size that is not named below. */
-  readonly mode: ExecutionMode;
-  /** Sizes that are lean although the others are fast, as `768x512` (width, height in pixels). */
-  readonly leanSizes: readonly string[];
-}
-
-/** Width and height in pixels. */
-interface Size {
-  readonly width: number;
-  readonly height: number;
-}
-
-export function modeOf({ mode, leanSizes }: SizeModes, { width, height }: Size): ExecutionMode {
-  return leanSizes.includes(`${width}x${height}`) ? "lean" : mode;
-}
-
-/**
- * What the user chose, or for `auto`, size by size: every fast session holds prepared weights of its own, so of the sizes that
- * have the most steps as many are fast as fit into memory side by side and are used often enough to pay for it; the others
- * are lean and share the weights that are mapped from the file.
- *
- * @param run.sizes - at least one; `steps` is the number of executions at that size
- */
-export function chooseSizeModes(
-  choice: "auto" | ExecutionMode,
-  device: DeviceName,
-  run: {
-    sizes: readonly (Size & { readonly steps: number })[];
-    weights: { unet: SizedModel; textEncoder: SizedModel };
-    freeBytes?: number;
-  },
-): SizeModes {
-  const { weights, freeBytes = freeMemoryBytes() } = run;
-  const bySteps = [...run.sizes].sort((a, b) => b.steps - a.steps);
-  const modes = bySteps.map(({ steps }, index) =>
-    // Each in what the sessions before it leave.
-    chooseExecutionMode(choice, device, { steps, weights, freeBytes: freeBytes / (index + 1) }),
-  );
-  const lean = bySteps.filter((_, index) => modes[index] === "lean");
-  if (lean.length === bySteps.length) return { mode: "lean", leanSizes: [] };
-  return { mode: "fast", leanSizes: lean.map(({ width, height }) => `${width}x${height}`) };
-}
-
 function parameterCount({ weights }: SizedModel): number {
   let count = 0;
   for (const { shape } of weights.values()) count += shape.reduce((product, dim) => product * dim, 1);

@@ -9,6 +9,7 @@ const memory: ActivationMemory = {
   outputBytes: MB,
   mappedWeightBytes: 50 * MB,
   convertedWeightBytes: 0,
+  preparedWeights: new Map(),
   nodeCount: 1000,
 };
 const session = (name: string, changes: Partial<ActivationMemory> = {}) => ({
@@ -43,10 +44,10 @@ describe("estimateRunBytes", () => {
     expect(estimateRunBytes({ phases: [[small], [large]] }).parts.at(-1)!.name).toBe("large: activations");
   });
 
-  test("counts what a session prepares from its weights, with what doing so wastes", () => {
-    const prepared = session("step", { mappedWeightBytes: 0, convertedWeightBytes: 200 * MB });
-    const { parts } = estimateRunBytes({ phases: [[prepared]] });
-    const part = parts.find(({ name }) => name === "step: prepared weights");
+  test("counts what a session converts of its weights, with what doing so wastes", () => {
+    const converted = session("step", { mappedWeightBytes: 0, convertedWeightBytes: 200 * MB });
+    const { parts } = estimateRunBytes({ phases: [[converted]] });
+    const part = parts.find(({ name }) => name === "step: converted weights");
     expect(part!.bytes).toBeGreaterThan(200 * MB);
     expect(part!.bytes).toBeLessThan(240 * MB);
     expect(parts.find(({ name }) => name === "step: weights in their file")).toBeUndefined();
@@ -61,6 +62,19 @@ describe("estimateRunBytes", () => {
     // 50, 30 and 60 MB of the same file are 60 MB.
     expect(estimateRunBytes({ phases: [sessions] }).sharedBytes).toBe(80 * MB);
     expect(estimateRunBytes({ phases: [[session("a")], [session("b")]] }).sharedBytes).toBe(0);
+  });
+
+  test("prepared weights are there once, whatever number of sessions read them", () => {
+    const preparing = (name: string, ...keys: readonly string[]) =>
+      session(name, { preparedWeights: new Map(keys.map((key) => [key, 100 * MB])) });
+    const [step, loss] = [preparing("step", "w", "w transposed"), preparing("loss", "w")];
+    const { parts } = estimateRunBytes({ phases: [[step, loss]] });
+    expect(parts).toContainEqual({ name: "prepared weights", bytes: 200 * MB });
+    // What one more session takes is what the others have not prepared.
+    const plain = sessionBytes(session("plain"));
+    expect(sessionBytes(step) - plain).toBeCloseTo(200 * MB, 0);
+    expect(sessionBytes(step, new Set(["w"])) - plain).toBeCloseTo(100 * MB, 0);
+    expect(sessionBytes(loss, step.memory.preparedWeights) - plain).toBeCloseTo(0, 0);
   });
 
   test("a session needs its parts, but for the weights that lie in the page cache anyway", () => {

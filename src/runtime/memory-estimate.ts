@@ -20,7 +20,7 @@ const ALLOCATOR_FACTOR = 1.25;
 const ALLOCATOR_SLACK_BYTES = 24e6;
 
 /** What folding constants takes per byte of what it computes, the holes that it leaves included: 1.05 to 1.1 were seen. */
-const PREPARATION_FACTOR = 1.08;
+const FOLDING_FACTOR = 1.08;
 
 export interface SessionMemory {
   /** What the session is for, as it shall appear in the parts. */
@@ -66,15 +66,31 @@ export function estimateRunBytes({ phases, hostBytes = 0 }: RunMemory): RunEstim
   ];
   let largest: readonly SessionMemory[] = [];
   for (const sessions of phases) {
-    if (totalOf(sessions.flatMap(sessionParts)) > totalOf(largest.flatMap(sessionParts))) largest = sessions;
+    if (totalOf(phaseParts(sessions)) > totalOf(phaseParts(largest))) largest = sessions;
   }
-  const parts = [...always, ...largest.flatMap(sessionParts)].filter(({ bytes }) => bytes > 0);
+  const parts = [...always, ...phaseParts(largest)].filter(({ bytes }) => bytes > 0);
   return { totalBytes: totalOf(parts), sharedBytes: sharedBytes(largest), parts };
 }
 
-/** What one more session takes from the memory that is free: all but the weights that are mapped from their file. */
-export function sessionBytes(session: SessionMemory): number {
-  return totalOf(sessionParts(session)) - session.memory.mappedWeightBytes;
+/**
+ * What one more session takes from the memory that is free: all but the weights that are mapped from their file.
+ *
+ * @param there - keys of weights that are prepared already
+ */
+export function sessionBytes(
+  session: SessionMemory,
+  there: { has(key: string): boolean } = new Set<string>(),
+): number {
+  const missing = [...session.memory.preparedWeights].filter(([key]) => !there.has(key));
+  const missingBytes = missing.reduce((total, [, bytes]) => total + bytes, 0);
+  return totalOf(sessionParts(session)) - session.memory.mappedWeightBytes + missingBytes;
+}
+
+/** Prepared weights lie in memory once, whatever number of sessions read them. */
+function phaseParts(sessions: readonly SessionMemory[]): MemoryPart[] {
+  const prepared = new Map(sessions.flatMap(({ memory }) => [...memory.preparedWeights]));
+  const bytes = [...prepared.values()].reduce((total, each) => total + each, 0);
+  return [{ name: "prepared weights", bytes }, ...sessions.flatMap(sessionParts)];
 }
 
 function sharedBytes(sessions: readonly SessionMemory[]): number {
@@ -99,8 +115,8 @@ function sessionParts({ name, memory }: SessionMemory): MemoryPart[] {
     bytes: ALLOCATOR_FACTOR * peakBytes + ALLOCATOR_SLACK_BYTES,
   };
   const mapped = { name: `${name}: weights in their file`, bytes: mappedWeightBytes };
-  const prepared = { name: `${name}: prepared weights`, bytes: PREPARATION_FACTOR * convertedWeightBytes };
-  return [graph, data, prepared, mapped, activations];
+  const folded = { name: `${name}: converted weights`, bytes: FOLDING_FACTOR * convertedWeightBytes };
+  return [graph, data, folded, mapped, activations];
 }
 
 function totalOf(parts: readonly MemoryPart[]): number {

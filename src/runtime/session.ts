@@ -39,6 +39,8 @@ export interface SessionOptions {
   keepsWeights?: boolean | undefined;
   /** Threads of one operator on the CPU; default: onnxruntime's own choice, the number of physical cores. */
   threads?: number | undefined;
+  /** Inputs that are the same in every run, by name. Default: none. */
+  fixedInputs?: Readonly<Record<string, HostTensor>> | undefined;
   /** Where onnxruntime writes its profile (path prefix); default: none is taken. */
   profilePrefix?: string | undefined;
 }
@@ -57,11 +59,13 @@ export class Session {
   readonly device: DeviceName;
   readonly #session: InferenceSession;
   readonly #outputs: LoweredModel["outputs"];
+  readonly #fixedInputs: Readonly<Record<string, OrtTensor>>;
 
-  private constructor(session: InferenceSession, model: LoweredModel, device: DeviceName) {
+  private constructor(session: InferenceSession, model: LoweredModel, options: SessionOptions) {
     this.#session = session;
     this.#outputs = model.outputs;
-    this.device = device;
+    this.#fixedInputs = toOrtTensors(options.fixedInputs ?? {});
+    this.device = options.device;
   }
 
   /**
@@ -71,19 +75,18 @@ export class Session {
    * weights do not fit
    */
   static async create(model: LoweredModel, options: SessionOptions): Promise<Session> {
-    return new Session(await createOrtSession(model, options), model, options.device);
+    return new Session(await createOrtSession(model, options), model, options);
   }
 
   /**
    * One execution.
    *
-   * @param feeds - a tensor for every input of the model
+   * @param feeds - a tensor for every input of the model but the fixed ones
    * @returns every output of the model, in the process's memory
    * @throws {DyloraError} `E_MEMORY` when onnxruntime cannot allocate
    */
   async run(feeds: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
-    const inputs: Record<string, OrtTensor> = {};
-    for (const [name, tensor] of Object.entries(feeds)) inputs[name] = toOrt(tensor);
+    const inputs = { ...this.#fixedInputs, ...toOrtTensors(feeds) };
     const results = await runOrt(this.#session, inputs, this.device);
     const outputs: Record<string, HostTensor> = {};
     for (const [name, { dtype }] of this.#outputs) outputs[name] = fromOrt(results, name, dtype);
@@ -159,6 +162,10 @@ export function fromOrt(
 
 export function toOrt(tensor: HostTensor): OrtTensor {
   return new OrtTensor(tensor.dtype as "float32", tensor.data as Float32Array, tensor.shape);
+}
+
+function toOrtTensors(tensors: Readonly<Record<string, HostTensor>>): Record<string, OrtTensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, toOrt(tensor)]));
 }
 
 function sessionError(error: unknown, device: DeviceName): DyloraError {

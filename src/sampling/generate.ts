@@ -105,7 +105,8 @@ class Artist {
     const steps = images.reduce((total, image) => total + evaluations(image), 0);
     const mode = chooseExecutionMode(executionMode, device, { steps, weights: checkpoint });
     const common = { checkpoint, device, threads, clipSkip };
-    const denoiser = new Denoiser({ ...common, targets: of("unet"), mode });
+    const prepared = request.prepared === undefined ? {} : { prepared: request.prepared };
+    const denoiser = new Denoiser({ ...common, ...prepared, targets: of("unet"), mode });
     const encoder = await PromptEncoder.open({
       ...common,
       targets: of("text_encoder"),

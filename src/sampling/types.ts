@@ -4,6 +4,7 @@ import type { Checkpoint } from "../models/checkpoint/types.js";
 import type { PredictionType } from "../models/config.js";
 import type { DeviceName } from "../runtime/device.js";
 import type { ExecutionMode } from "../runtime/session.js";
+import type { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import type { LoadedAdapter } from "./loaded-adapter.js";
 import type { NoiseSpacing, SamplerName } from "./sampler-names.js";
 
@@ -51,6 +52,8 @@ export interface GenerateRequest {
   readonly device: DeviceName;
   /** Default `auto`: looks at the number of evaluations and the free memory. */
   readonly executionMode?: "auto" | ExecutionMode;
+  /** Of a denoiser of the same checkpoint that goes on beside. */
+  readonly prepared?: PreparedWeights;
   /** CPU threads of one operator; default: number of physical cores. */
   readonly threads?: number;
   /** The text encoder's n-th layer from the end; default 1. */

@@ -11,7 +11,6 @@ import {
   latentSize,
   textEncoderMemory,
 } from "../denoiser/session-memory.js";
-import { modeOf } from "../runtime/execution-mode.js";
 import { freeMemoryBytes } from "../runtime/free-memory.js";
 import {
   estimateRunBytes,
@@ -19,7 +18,6 @@ import {
   type SessionMemory,
   sessionBytes,
 } from "../runtime/memory-estimate.js";
-import type { ExecutionMode } from "../runtime/session.js";
 import { reservedBytes } from "../runtime/session-pool.js";
 import type { TrainConfig } from "./config.js";
 import { parameterCount } from "./network.js";
@@ -43,8 +41,11 @@ export function captionsAreFixed({ captionDropoutRate, shuffleCaption }: TrainCo
  * Whether every caption is encoded before the first step, so that the text encoder can go before the training session comes.
  * A lean run is one that starts at once: it encodes captions when their turn comes, and the encoder's weights stay mapped.
  */
-export function encodesCaptionsAhead({ config, modes }: Pick<PreparedRun, "config" | "modes">): boolean {
-  return modes.mode === "fast" && captionsAreFixed(config);
+export function encodesCaptionsAhead({
+  config,
+  executionMode,
+}: Pick<PreparedRun, "config" | "executionMode">): boolean {
+  return executionMode === "fast" && captionsAreFixed(config);
 }
 
 /** The memory of a run, and how many sessions it allows for. */
@@ -86,10 +87,13 @@ export function estimateRun(
 /** The sessions that lie in memory side by side: all, or the largest as far as they fit. */
 function keptSessions(sessions: readonly SessionMemory[], freeBytes: number): SessionMemory[] {
   const kept: SessionMemory[] = [];
+  const preparedWeights = new Set<string>();
   let leftBytes = freeBytes;
   for (const session of [...sessions].sort((a, b) => sessionBytes(b) - sessionBytes(a))) {
-    leftBytes -= sessionBytes(session);
-    if (kept.length === 0 || leftBytes >= 0) kept.push(session);
+    leftBytes -= sessionBytes(session, preparedWeights);
+    if (kept.length > 0 && leftBytes < 0) continue;
+    kept.push(session);
+    for (const key of session.memory.preparedWeights.keys()) preparedWeights.add(key);
   }
   return kept;
 }
@@ -98,17 +102,10 @@ function keptSessions(sessions: readonly SessionMemory[], freeBytes: number): Se
 function denoiserSessions(run: PreparedRun, purpose: Purpose): SessionMemory[] {
   const { train, validation } = run.data;
   const sizes = sizesOf(run.config, purpose === "train" ? train.items : validation.items);
-  // Graphs of all sizes look the same: that of the largest is built in each mode, the others are scaled by their area.
-  const built = new Map<ExecutionMode, { session: SessionMemory; area: number }>();
-  return sizes.map((size) => {
-    const mode = modeOf(run.modes, size);
-    const area = size.width * size.height;
-    const known = built.get(mode);
-    if (known !== undefined) return scaledSession(known.session, area / known.area);
-    const session = denoiserSession(run, purpose, size);
-    built.set(mode, { session, area });
-    return session;
-  });
+  // Graphs of all sizes look the same: that of the largest is built, the others are scaled by their area.
+  const [largest] = sizes;
+  const first = denoiserSession(run, purpose, largest!);
+  return sizes.map(({ width, height }) => scaledSession(first, (width * height) / area(largest!)));
 }
 
 /** The distinct sizes of images in pixels, the largest area first. */
@@ -137,26 +134,28 @@ function denoiserSession(
 }
 
 /** One for each size of an image, the largest first. */
-function vaeSessions({ checkpoint, config, data }: PreparedRun): SessionMemory[] {
+function vaeSessions({ checkpoint, config, data, device }: PreparedRun): SessionMemory[] {
   const sizes = sizesOf(config, [...data.train.items, ...data.validation.items]);
   const [largest] = sizes;
-  const first = latentEncoderMemory(checkpoint, largest!);
-  const { width, height } = largest!;
-  return sizes.map((size) => scaledSession(first, (size.width * size.height) / (width * height)));
+  const first = latentEncoderMemory(checkpoint, device, largest!);
+  return sizes.map((size) => scaledSession(first, area(size) / area(largest!)));
+}
+
+function area({ width, height }: ImageSize): number {
+  return width * height;
 }
 
 /** What draws the largest picture of `--sample_prompts`, beside the sessions of the training. */
-function sampleSessions({ samples, checkpoint, denoiser, network }: PreparedRun): SessionMemory[] {
+function sampleSessions({ samples, checkpoint, device, denoiser, network }: PreparedRun): SessionMemory[] {
   if (samples === null) return [];
   const rankOf = new Map(network.map(({ target, maxRank }) => [target.name, maxRank]));
-  const area = ({ width, height }: { width: number; height: number }) => width * height;
   const largest = samples.map(({ image }) => image).reduce((a, b) => (area(b) > area(a) ? b : a));
   const latents = latentSize(checkpoint, largest);
   const targets = denoiser.options.targets.filter(({ component }) => component === "unet");
   const unet = new Denoiser({ ...denoiser.options, targets });
   return [
     denoiserMemory("samples", unet, { purpose: "predict", batchSize: 1, latents, rankOf }),
-    latentDecoderMemory(checkpoint, latents),
+    latentDecoderMemory(checkpoint, device, latents),
   ];
 }
 

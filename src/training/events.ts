@@ -95,8 +95,6 @@ export interface BucketFacts {
   readonly imageCount: number;
   /** Images counted as often as an epoch shows them. */
   readonly sampleCount: number;
-  /** Of this size's session; `StartEvent.executionMode` is that of the largest bucket. */
-  readonly executionMode: "fast" | "lean";
 }
 
 /** One optimizer step is done. */

@@ -88,17 +88,17 @@ describe("a run that goes on", () => {
   const settled: SettledChoices = {
     sizes: { rank: 6, alpha: 2, convRank: null, convAlpha: null },
     device: "cpu",
-    modes: { mode: "fast", leanSizes: [] },
+    executionMode: "fast",
   };
 
   test("keeps device and mode that auto had chosen: another choice would compute other last bits", async () => {
     const auto = { device: "auto", executionMode: "auto" } as const;
     for (const mode of ["fast", "lean"] as const) {
-      const run = await prepare(auto, { ...settled, modes: { mode, leanSizes: [] } });
-      expect([run.device, run.modes.mode]).toEqual(["cpu", mode]);
+      const run = await prepare(auto, { ...settled, executionMode: mode });
+      expect([run.device, run.executionMode]).toEqual(["cpu", mode]);
     }
     // What the user asks for now wins.
-    expect((await prepare({ executionMode: "lean" }, settled)).modes.mode).toBe("lean");
+    expect((await prepare({ executionMode: "lean" }, settled)).executionMode).toBe("lean");
   });
 
   test("takes the sizes of its network from the state, and never opens network_weights again", async () => {

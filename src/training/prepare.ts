@@ -19,12 +19,12 @@ import type { BranchFactors } from "../denoiser/factors.js";
 import { type NetworkArgs, parseNetworkArgs, type RankPlan, rankPlanOf } from "../dylora/index.js";
 import { HeldOut } from "../evaluation/held-out.js";
 import { type Checkpoint, openCheckpoint } from "../models/checkpoint/index.js";
-import { vaeDownsampleFactor } from "../models/config.js";
 import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
 import { type DeviceChoice, type DeviceName, float16Unavailable } from "../runtime/device.js";
-import { chooseSizeModes, modeOf, type SizeModes } from "../runtime/execution-mode.js";
+import { chooseExecutionMode } from "../runtime/execution-mode.js";
 import { resolveDevice } from "../runtime/resolve-device.js";
+import type { ExecutionMode } from "../runtime/session.js";
 import type { BatchOptions } from "./batches.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
 import { loadRunData, type RunData } from "./dataset.js";
@@ -51,7 +51,7 @@ export interface PreparedRun extends RunLength {
   readonly modules: readonly TrainedModule[];
   readonly optimizer: Optimizer;
   readonly device: DeviceName;
-  readonly modes: SizeModes;
+  readonly executionMode: ExecutionMode;
   /** Of activations and weights in the denoiser; factors and optimizer are float32. */
   readonly computeType: ComputeType;
   readonly denoiser: Denoiser;
@@ -71,7 +71,7 @@ export interface SettledChoices {
   /** `auto` measures and looks at the memory that is free, and both may be different now. */
   readonly device: DeviceName;
   /** The modes differ in the last bits of their results. */
-  readonly modes: SizeModes;
+  readonly executionMode: ExecutionMode;
 }
 
 /**
@@ -132,21 +132,20 @@ export async function prepareRun(
   const computeType: ComputeType = config.mixedPrecision === "fp16" ? "float16" : "float32";
   const sampler = samplerOf(config, data, seed);
   const length = runLength(config, sampler.plan);
-  const modes =
+  const executionMode =
     config.executionMode === "auto" && settled !== null && device === "cpu"
-      ? settled.modes
-      : chooseSizeModes(config.executionMode, device, {
-          sizes: sizeUse(config, data, sampler, length),
+      ? settled.executionMode
+      : chooseExecutionMode(config.executionMode, device, {
+          steps: length.totalSteps * config.gradientAccumulationSteps,
           weights: checkpoint,
         });
   const threads = config.threads ?? undefined;
   const clipSkip = config.clipSkip ?? 1;
-  const factor = vaeDownsampleFactor(vae.config);
   const denoiser = new Denoiser({
     checkpoint,
     targets,
     device,
-    mode: ({ height, width }) => modeOf(modes, { width: factor * width, height: factor * height }),
+    mode: executionMode,
     maxRank: sizes.rank,
     threads,
     clipSkip,
@@ -220,7 +219,7 @@ export async function prepareRun(
     modules,
     optimizer,
     device,
-    modes,
+    executionMode,
     computeType,
     denoiser,
     conditioning,
@@ -255,21 +254,6 @@ async function networkSizes(config: TrainConfig, args: NetworkArgs): Promise<Net
 /** A run that was computed on the CPU goes on there, bit by bit, even where `auto` would find a GPU by now. */
 function deviceOf({ device }: TrainConfig, settled: SettledChoices | null): DeviceChoice {
   return device === "auto" && settled?.device === "cpu" ? "cpu" : device;
-}
-
-/** The sizes of a run, in pixels, and how many executions each will have, about. Held-out images hardly count. */
-function sizeUse(config: TrainConfig, data: RunData, sampler: Sampler, { totalSteps }: RunLength) {
-  if (!config.enableBucket) return [{ ...config.resolution, steps: totalSteps }];
-  const batches = totalSteps * config.gradientAccumulationSteps;
-  const trained = bucketsOf(data.train.items);
-  const known = new Set(trained.map(sizeName));
-  const others = bucketsOf(data.validation.items).filter((size) => !known.has(sizeName(size)));
-  return [
-    ...trained.map(({ width, height, sampleCount }) => {
-      return { width, height, steps: (batches * sampleCount) / sampler.plan.samplesPerEpoch };
-    }),
-    ...others.map(({ width, height }) => ({ width, height, steps: 0 })),
-  ];
 }
 
 function samplerOf(config: TrainConfig, data: RunData, seed: number): Sampler {

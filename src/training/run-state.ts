@@ -102,7 +102,7 @@ export async function saveRunState(
     startedAt: startedAt.toISOString(),
     sessionId,
     bucketSamples: run.batches.sampler.plan.bucketSamples,
-    settled: { sizes: run.sizes, device: run.device, modes: run.modes },
+    settled: { sizes: run.sizes, device: run.device, executionMode: run.executionMode },
   };
   const config: TrainConfig = { ...run.config, seed: run.seed };
   return writeTrainState(

@@ -121,7 +121,8 @@ export async function drawSamples(
       images: samples.map(({ rank, image }) => ({ ...image, adapters: [{ adapter, rank }] })),
       device: run.device,
       // Not chosen anew by the memory that is free: a run that goes on draws the same pictures.
-      executionMode: run.modes.mode,
+      executionMode: run.executionMode,
+      prepared: run.denoiser.prepared,
       clipSkip: config.clipSkip ?? 1,
       zeroTerminalSnr: config.zeroTerminalSnr,
       ...(config.threads === null ? {} : { threads: config.threads }),

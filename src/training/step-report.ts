@@ -3,7 +3,6 @@
 import { bucketsOf } from "../data/index.js";
 import { countParameters } from "../models/weight-shapes.js";
 import { EXECUTION_PROVIDER } from "../runtime/device.js";
-import { modeOf } from "../runtime/execution-mode.js";
 import type { RunEstimate } from "../runtime/memory-estimate.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
 import type { StartEvent, StepEvent } from "./events.js";
@@ -34,7 +33,7 @@ export function startEvent(
     device,
     provider: EXECUTION_PROVIDER[device],
     dtype: run.computeType,
-    executionMode: run.modes.mode,
+    executionMode: run.executionMode,
     residentStep,
     baseModel: {
       path: checkpoint.path,
@@ -58,10 +57,7 @@ export function startEvent(
       samplesPerEpoch: batches.sampler.plan.samplesPerEpoch,
       validationImageCount: data.validation.items.length,
       ...config.resolution,
-      buckets: bucketsOf(data.train.items).map((bucket) => ({
-        ...bucket,
-        executionMode: modeOf(run.modes, bucket),
-      })),
+      buckets: bucketsOf(data.train.items),
     },
     batchSize: config.trainBatchSize,
     gradientAccumulationSteps: config.gradientAccumulationSteps,

@@ -55,12 +55,11 @@ beforeAll(async () => {
 describe("a run with buckets", () => {
   test("lists them at its start", () => {
     const [start] = eventsOf(run.events, "start");
-    const lean = { executionMode: "lean" };
     expect(start!.data).toMatchObject({ imageCount: 6, samplesPerEpoch: 12, validationImageCount: 2 });
     expect(start!.data.buckets).toEqual([
-      { width: 16, height: 48, imageCount: 1, sampleCount: 2, ...lean },
-      { width: 32, height: 32, imageCount: 3, sampleCount: 6, ...lean },
-      { width: 48, height: 16, imageCount: 2, sampleCount: 4, ...lean },
+      { width: 16, height: 48, imageCount: 1, sampleCount: 2 },
+      { width: 32, height: 32, imageCount: 3, sampleCount: 6 },
+      { width: 48, height: 16, imageCount: 2, sampleCount: 4 },
     ]);
     // Weights of the U-Net are mapped by three sessions to train and two to validate.
     expect(start!.sharedWeightBytes).toBeGreaterThan(0);

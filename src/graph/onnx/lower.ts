@@ -2,7 +2,7 @@
 
 import { dirname, relative, sep } from "node:path";
 import { internalError } from "../../errors.js";
-import type { ExternalData, Graph } from "../graph.js";
+import type { Constant, ExternalData, Graph, Node } from "../graph.js";
 import { fixedShape, type Tensor } from "../tensor.js";
 import { type NodeOrderOptions, orderedNodes } from "./node-order.js";
 import { encodeModel, type ProtoInitializer, type ProtoNode } from "./proto.js";
@@ -28,12 +28,24 @@ export function lowerToOnnx(
   outputs: Readonly<Record<string, Tensor>>,
   options: LowerOptions = {},
 ): LoweredModel {
-  const ordered = orderedNodes(graph, Object.values(outputs), options);
+  const nodes = orderedNodes(graph, Object.values(outputs), options);
+  return lowerNodes({ nodes, inputs: graph.inputs, constants: graph.constants }, outputs);
+}
 
+/** Nodes that follow each other, and what they may read besides each other's results. */
+export interface NodeList {
+  readonly nodes: readonly Node[];
+  /** Those that no node reads are left out. */
+  readonly inputs: readonly Tensor[];
+  readonly constants: ReadonlyMap<Tensor, Constant>;
+}
+
+/** Lowers nodes as they are. */
+export function lowerNodes(list: NodeList, outputs: Readonly<Record<string, Tensor>>): LoweredModel {
   const names = new Map<Tensor, string>();
   const identities: ProtoNode[] = [];
   for (const [name, tensor] of Object.entries(outputs)) {
-    if (names.has(tensor) || graph.inputs.includes(tensor) || graph.constants.has(tensor)) {
+    if (names.has(tensor) || list.inputs.includes(tensor) || list.constants.has(tensor)) {
       identities.push({
         op: "Identity",
         domain: "",
@@ -49,15 +61,15 @@ export function lowerToOnnx(
   const nameOf = (tensor: Tensor | null) => (tensor === null ? "" : (names.get(tensor) ?? tensor.name));
 
   const used = new Set<Tensor>(Object.values(outputs));
-  for (const node of ordered) for (const input of node.inputs) if (input !== null) used.add(input);
-  const constants = [...graph.constants.values()].filter(({ tensor }) => used.has(tensor));
+  for (const node of list.nodes) for (const input of node.inputs) if (input !== null) used.add(input);
+  const constants = [...list.constants.values()].filter(({ tensor }) => used.has(tensor));
   const files = constants.flatMap(({ data }) => (data instanceof Uint8Array ? [] : [data.filePath]));
   const dataFolder = commonFolder(files);
-  const inputs = graph.inputs.filter((input) => used.has(input));
+  const inputs = list.inputs.filter((input) => used.has(input));
 
   const bytes = encodeModel({
     nodes: [
-      ...ordered.map((node) => ({
+      ...list.nodes.map((node) => ({
         op: node.op,
         domain: node.domain,
         name: node.outputs[0]!.name,
@@ -78,7 +90,8 @@ export function lowerToOnnx(
     inputs: inputs.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
     outputs: Object.entries(outputs).map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
   });
-  return { bytes, dataFolder, inputs, outputs: new Map(Object.entries(outputs)), nodeCount: ordered.length };
+  const nodeCount = list.nodes.length;
+  return { bytes, dataFolder, inputs, outputs: new Map(Object.entries(outputs)), nodeCount };
 }
 
 /** The deepest folder that holds all files; null without files. */

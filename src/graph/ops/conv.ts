@@ -20,6 +20,7 @@ import { type Dim, type ElementType, fixedShape, formatShape, type Tensor } from
 import { cast } from "./elementwise.js";
 import { sum } from "./reduce.js";
 import { reshape, reverse, slice, transpose } from "./shape.js";
+import { type WinogradTile, winogradConv, winogradGradientX, winogradKernel } from "./winograd.js";
 
 export interface ConvOptions {
   /** Default 1. */
@@ -30,6 +31,8 @@ export interface ConvOptions {
   bias?: Tensor | undefined;
   /** `w` is constant, and the session computes what depends on constants alone ahead of time. Default false. */
   weightIsFolded?: boolean;
+  /** Compute it in tiles of this size (winograd.ts). For 3x3 kernels, stride 1, padding 1, float32. Default: directly. */
+  winograd?: WinogradTile | null | undefined;
   /** Type of the result; default: that of `x`. */
   result?: ElementType | undefined;
 }
@@ -47,10 +50,23 @@ type Pads = readonly [number, number, number, number];
  * @returns `[N, O, H', W']` with `H' = floor((H + top + bottom - kh) / stride) + 1`
  */
 export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
-  const { stride = 1, padding = 0, bias, weightIsFolded = false, result = x.dtype } = options;
+  const {
+    stride = 1,
+    padding = 0,
+    bias,
+    weightIsFolded = false,
+    winograd = null,
+    result = x.dtype,
+  } = options;
   const pads: Pads = typeof padding === "number" ? [padding, padding, padding, padding] : padding;
   if (x.shape.length !== 4 || w.shape.length !== 4 || x.shape[1] !== w.shape[1]) {
     throw internalError(`conv2d of ${formatShape(x.shape)} with ${formatShape(w.shape)}`);
+  }
+  if (winograd !== null) {
+    if (stride !== 1 || pads.some((pad) => pad !== 1) || x.dtype !== "float32") {
+      throw internalError(`conv2d in tiles with stride ${stride}, padding ${pads.join(", ")}, ${x.dtype}`);
+    }
+    return conv2dInTiles(graph, x, w, winograd, bias);
   }
   const type = graph.productType(x.dtype);
   // float16 is for GPUs, where exchanging the axes is nothing beside the convolution.
@@ -76,6 +92,29 @@ export function conv2d(graph: Graph, x: Tensor, w: Tensor, options: ConvOptions 
         wantBias ? cast(graph, reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape), bias!.dtype) : null,
       ];
     },
+  );
+}
+
+function conv2dInTiles(
+  graph: Graph,
+  x: Tensor,
+  w: Tensor,
+  tile: WinogradTile,
+  bias: Tensor | undefined,
+): Tensor {
+  let kernel!: Tensor;
+  return graph.operation1(
+    "conv2d",
+    bias === undefined ? [x, w] : [x, w, bias],
+    () => {
+      kernel = winogradKernel(graph, w, tile);
+      return winogradConv(graph, x, kernel, tile, bias);
+    },
+    (dy, [wantX, wantW, wantBias]) => [
+      wantX ? winogradGradientX(graph, dy, kernel, tile) : null,
+      wantW ? convGradientW(graph, dy, x, w, 1, [1, 1, 1, 1]) : null,
+      wantBias ? reshape(graph, sum(graph, dy, [0, 2, 3]), bias!.shape) : null,
+    ],
   );
 }
 
