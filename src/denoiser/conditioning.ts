@@ -13,6 +13,7 @@ import { weightsFingerprint } from "../models/checkpoint/fingerprint.js";
 import type { Checkpoint } from "../models/checkpoint/index.js";
 import { vaeDownsampleFactor } from "../models/config.js";
 import type { DeviceName } from "../runtime/device.js";
+import type { ExecutionMode } from "../runtime/session.js";
 import type { DenoiserBatch } from "./denoiser.js";
 import { LatentEncoder, type LatentMoments } from "./latent-encoder.js";
 import { TextConditioner } from "./text-conditioner.js";
@@ -20,6 +21,8 @@ import { TextConditioner } from "./text-conditioner.js";
 export interface ConditioningOptions {
   checkpoint: Checkpoint;
   device: DeviceName;
+  /** Of the denoiser. Default fast. */
+  mode?: ExecutionMode;
   threads?: number | undefined;
   clipSkip: number;
   /** The text encoder is part of the denoiser's graph: captions become token ids, not hidden states. */
@@ -70,12 +73,13 @@ export class Conditioning {
     tokenizer: ClipTokenizer,
     identities: { vae: string; text: string },
   ) {
-    const { checkpoint, device, threads, clipSkip, width, height } = options;
+    const { checkpoint, device, mode = "fast", threads, clipSkip, width, height } = options;
     this.#options = options;
     this.#tokenizer = tokenizer;
     this.#encoder = new LatentEncoder({
       vae: requireVae(checkpoint),
       device,
+      mode,
       threads,
       oneSizeAtATime: options.encodesAhead ?? false,
     });

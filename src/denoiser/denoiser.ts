@@ -11,7 +11,7 @@ import type { ExecutionMode, HostTensor, Session } from "../runtime/session.js";
 import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js";
 import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import { batchFeeds, lossFeeds, tokensPerPrompt, trainFeeds } from "./batch-feeds.js";
-import { buildDenoiserGraph, type ComputeType, type Purpose } from "./denoiser-graph.js";
+import { buildDenoiserGraph, type ComputeType, type DenoiserGraph, type Purpose } from "./denoiser-graph.js";
 import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
 import { loweringPlan } from "./lowering-plan.js";
 
@@ -36,6 +36,8 @@ export interface DenoiserOptions {
   /** Which 3x3 convolutions are computed in tiles; default: those that are faster so. */
   convolutionTile?: TileChoice;
 }
+
+export type BatchSize = Pick<DenoiserBatch, "count" | "height" | "width">;
 
 /** One batch; `N` samples of latents `[C, H, W]`. */
 export interface DenoiserBatch {
@@ -73,6 +75,7 @@ const TYPICAL_RANK = 16;
 export class Denoiser {
   readonly options: DenoiserOptions;
   readonly #sessions: SessionPool<Session>;
+  #lastGraph: (DenoiserGraph & { readonly key: string }) | null = null;
   /** The weights that its sessions share, for other denoisers of the same checkpoint. */
   readonly prepared: PreparedWeights;
 
@@ -131,17 +134,35 @@ export class Denoiser {
   }
 
   /** Prepares the session for batches of a size, so that the first execution does not have to wait for it. */
-  async prepare(
-    purpose: Purpose,
-    size: Pick<DenoiserBatch, "count" | "height" | "width">,
-    tokens: number,
-  ): Promise<void> {
+  async prepare(purpose: Purpose, size: BatchSize, tokens: number): Promise<void> {
     await this.#withSession(purpose, size, tokens, () => {});
   }
 
   async release(): Promise<void> {
     await this.#sessions.release();
     if (this.options.prepared === undefined) this.prepared.release();
+  }
+
+  /** What a session executes. The last one is kept until its session is made: its memory is estimated first. */
+  graph(purpose: Purpose, size: BatchSize, tokens: number): DenoiserGraph {
+    const key = sessionKey(purpose, size, tokens);
+    if (this.#lastGraph?.key === key) return this.#lastGraph;
+    const { checkpoint, targets, clipSkip = 1, gradientCheckpointing = false } = this.options;
+    const built = buildDenoiserGraph({
+      checkpoint,
+      targets,
+      purpose,
+      batch: size.count,
+      height: size.height,
+      width: size.width,
+      tokens,
+      includeTextEncoder: this.includesTextEncoder,
+      clipSkip,
+      gradientCheckpointing,
+      ...loweringPlan(this.options).graph,
+    });
+    this.#lastGraph = { key, ...built };
+    return built;
   }
 
   get #unetConfig() {
@@ -160,30 +181,19 @@ export class Denoiser {
 
   #withSession<T>(
     purpose: Purpose,
-    { count, height, width }: Pick<DenoiserBatch, "count" | "height" | "width">,
+    size: BatchSize,
     tokens: number,
     work: (session: Session) => T | Promise<T>,
   ): Promise<T> {
-    const key = `${purpose} ${count}x${height}x${width}x${tokens}`;
-    return this.#sessions.use(key, () => this.#open(purpose, { count, height, width }, tokens), work);
+    const key = sessionKey(purpose, size, tokens);
+    return this.#sessions.use(key, () => this.#open(purpose, size, tokens), work);
   }
 
-  #open(purpose: Purpose, size: Pick<DenoiserBatch, "count" | "height" | "width">, tokens: number) {
-    const { checkpoint, targets, device, threads, clipSkip, gradientCheckpointing, maxRank } = this.options;
-    const { mode, keepsWeights, weightUse, ...plan } = loweringPlan(this.options);
-    const { graph, outputs } = buildDenoiserGraph({
-      checkpoint,
-      targets,
-      purpose,
-      batch: size.count,
-      height: size.height,
-      width: size.width,
-      tokens,
-      includeTextEncoder: this.includesTextEncoder,
-      clipSkip: clipSkip ?? 1,
-      gradientCheckpointing: gradientCheckpointing ?? false,
-      ...plan.graph,
-    });
+  #open(purpose: Purpose, size: BatchSize, tokens: number) {
+    const { targets, device, threads, maxRank } = this.options;
+    const { mode, keepsWeights, weightUse } = loweringPlan(this.options);
+    const { graph, outputs } = this.graph(purpose, size, tokens);
+    this.#lastGraph = null;
     // The first session is made whatever it needs.
     const sizeBytes =
       this.#sessions.keys.length === 0
@@ -201,6 +211,10 @@ export class Denoiser {
     const session = { device, mode, keepsWeights, weightUse, threads, prepared: this.prepared };
     return { sizeBytes, create: () => openGraphSession(graph, outputs, session) };
   }
+}
+
+function sessionKey(purpose: Purpose, { count, height, width }: BatchSize, tokens: number): string {
+  return `${purpose} ${count}x${height}x${width}x${tokens}`;
 }
 
 type Outputs = Readonly<Record<string, HostTensor>>;

@@ -12,7 +12,7 @@ import { buildVaeEncoder } from "../models/vae.js";
 import type { DeviceName } from "../runtime/device.js";
 import { openGraphSession, weightUseOf } from "../runtime/graph-session.js";
 import { sessionBytes } from "../runtime/memory-estimate.js";
-import { float32, type Session } from "../runtime/session.js";
+import { type ExecutionMode, float32, type Session, usableMode } from "../runtime/session.js";
 import { SessionPool } from "../runtime/session-pool.js";
 import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import { tileChoiceOf } from "./lowering-plan.js";
@@ -20,6 +20,8 @@ import { tileChoiceOf } from "./lowering-plan.js";
 export interface LatentEncoderOptions {
   vae: NonNullable<Checkpoint["vae"]>;
   device: DeviceName;
+  /** Lean where few images are encoded: preparing the weights takes about as long as encoding an image of 256 px. Default fast. */
+  mode?: ExecutionMode;
   threads?: number | undefined;
   /** Images come size after size: a session is released when the next size begins. Default false. */
   oneSizeAtATime?: boolean;
@@ -80,10 +82,11 @@ export class LatentEncoder {
 
   #open(height: number, width: number) {
     const { vae, device, threads } = this.#options;
-    const weightUse = weightUseOf(device, "fast");
+    const mode = usableMode(device, this.#options.mode ?? "fast");
+    const weightUse = weightUseOf(device, mode);
     const { graph, outputs } = buildLatentEncoderGraph(vae, weightUse, height, width);
     const memory = estimateActivationBytes(graph, outputs, { symbols: {}, weightUse });
-    const session = { device, mode: "fast", weightUse, threads, prepared: this.#prepared } as const;
+    const session = { device, mode, weightUse, threads, prepared: this.#prepared };
     return {
       sizeBytes: sessionBytes({ name: "VAE encoder", memory }, this.#prepared),
       create: () => openGraphSession(graph, outputs, session),

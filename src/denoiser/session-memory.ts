@@ -7,10 +7,10 @@ import { vaeDownsampleFactor } from "../models/config.js";
 import type { DeviceName } from "../runtime/device.js";
 import { weightUseOf } from "../runtime/graph-session.js";
 import type { SessionMemory } from "../runtime/memory-estimate.js";
-import { usableMode } from "../runtime/session.js";
+import { type ExecutionMode, usableMode } from "../runtime/session.js";
 import { requireVae } from "./conditioning.js";
 import type { Denoiser } from "./denoiser.js";
-import { buildDenoiserGraph, type Purpose } from "./denoiser-graph.js";
+import type { Purpose } from "./denoiser-graph.js";
 import { branchNames } from "./factors.js";
 import { buildLatentDecoderGraph } from "./latent-decoder.js";
 import { buildLatentEncoderGraph } from "./latent-encoder.js";
@@ -28,37 +28,27 @@ interface Size {
  */
 export function denoiserMemory(
   name: string,
-  { options, includesTextEncoder }: Denoiser,
+  denoiser: Denoiser,
   run: { purpose: Purpose; batchSize: number; latents: Size; rankOf: ReadonlyMap<string, number> },
 ): SessionMemory {
-  const { checkpoint, targets, clipSkip = 1, gradientCheckpointing = false } = options;
-  const plan = loweringPlan(options);
-  const { graph, outputs } = buildDenoiserGraph({
-    checkpoint,
-    targets,
-    purpose: run.purpose,
-    batch: run.batchSize,
-    height: run.latents.height,
-    width: run.latents.width,
-    tokens: CLIP_TOKENS,
-    includeTextEncoder: includesTextEncoder,
-    clipSkip,
-    gradientCheckpointing,
-    ...plan.graph,
-  });
+  const size = { count: run.batchSize, ...run.latents };
+  const { graph, outputs } = denoiser.graph(run.purpose, size, CLIP_TOKENS);
   const symbols = Object.fromEntries(
-    targets.map((target) => [branchNames(target).rank, run.rankOf.get(target.name) ?? 1]),
+    denoiser.options.targets.map((target) => [branchNames(target).rank, run.rankOf.get(target.name) ?? 1]),
   );
-  const memory = estimateActivationBytes(graph, outputs, { symbols, weightUse: plan.weightUse });
+  const memory = estimateActivationBytes(graph, outputs, {
+    symbols,
+    weightUse: loweringPlan(denoiser.options).weightUse,
+  });
   return { name, memory, weights: "denoiser" };
 }
 
 export function latentEncoderMemory(
   checkpoint: Checkpoint,
-  device: DeviceName,
+  { device, mode = "fast" }: { device: DeviceName; mode?: ExecutionMode },
   { height, width }: Size,
 ): SessionMemory {
-  const weightUse = weightUseOf(device, "fast");
+  const weightUse = weightUseOf(device, usableMode(device, mode));
   const { graph, outputs } = buildLatentEncoderGraph(requireVae(checkpoint), weightUse, height, width);
   const memory = estimateActivationBytes(graph, outputs, { symbols: {}, weightUse });
   return { name: "VAE encoder", memory, weights: "VAE encoder" };

@@ -44,7 +44,7 @@ export function estimateBenchBytes(setup: BenchSetup, denoiser: Denoiser): numbe
   const states = CLIP_TOKENS * checkpoint.textEncoder.config.hiddenSize;
   const { totalBytes } = estimateRunBytes({
     phases: [
-      [latentEncoderMemory(checkpoint, denoiser.options.device, size)],
+      [latentEncoderMemory(checkpoint, denoiser.options, size)],
       ...text,
       [denoiserMemory("loss", denoiser, { purpose: "loss", batchSize: config.batchSize, latents, rankOf })],
     ],

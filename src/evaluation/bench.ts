@@ -84,6 +84,7 @@ async function measure(
   const conditioning = await Conditioning.open({
     checkpoint,
     device,
+    mode: denoiser.options.mode,
     threads: denoiser.options.threads,
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,

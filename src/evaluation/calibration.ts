@@ -93,6 +93,7 @@ export async function calibrate(
   const conditioning = await Conditioning.open({
     checkpoint,
     device,
+    mode,
     threads,
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,

@@ -134,10 +134,10 @@ function denoiserSession(
 }
 
 /** One for each size of an image, the largest first. */
-function vaeSessions({ checkpoint, config, data, device }: PreparedRun): SessionMemory[] {
+function vaeSessions({ checkpoint, config, data, device, executionMode }: PreparedRun): SessionMemory[] {
   const sizes = sizesOf(config, [...data.train.items, ...data.validation.items]);
   const [largest] = sizes;
-  const first = latentEncoderMemory(checkpoint, device, largest!);
+  const first = latentEncoderMemory(checkpoint, { device, mode: executionMode }, largest!);
   return sizes.map((size) => scaledSession(first, area(size) / area(largest!)));
 }
 

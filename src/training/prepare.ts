@@ -23,7 +23,7 @@ import { type LoraTarget, loraTargets } from "../models/lora-targets.js";
 import { createNoiseSchedule } from "../models/noise-schedule.js";
 import { type DeviceChoice, type DeviceName, float16Unavailable } from "../runtime/device.js";
 import { chooseExecutionMode } from "../runtime/execution-mode.js";
-import { resolveDevice } from "../runtime/resolve-device.js";
+import { type ResolvedDevice, resolveDevice } from "../runtime/resolve-device.js";
 import type { ExecutionMode } from "../runtime/session.js";
 import type { BatchOptions } from "./batches.js";
 import { learningRatesOf, type TrainConfig } from "./config.js";
@@ -86,6 +86,25 @@ export async function prepareRun(
   hooks: TrainHooks,
   settled: SettledChoices | null = null,
 ): Promise<PreparedRun> {
+  // Devices are tried in processes of their own, while this one opens files. Earlier problems are told first.
+  const prepared = new AbortController();
+  const signal = AbortSignal.any([hooks.signal, prepared.signal]);
+  const resolving = resolveDevice(deviceOf(config, settled), signal);
+  resolving.catch(() => {});
+  try {
+    return await prepareOn(resolving, config, seed, hooks, settled);
+  } finally {
+    prepared.abort();
+  }
+}
+
+async function prepareOn(
+  resolving: Promise<ResolvedDevice>,
+  config: TrainConfig,
+  seed: number,
+  hooks: TrainHooks,
+  settled: SettledChoices | null,
+): Promise<PreparedRun> {
   const { signal } = hooks;
   const preparing = (task: string) => (done: number, total: number | null) =>
     hooks.onEvent({ type: "preparing", task, done, total });
@@ -126,7 +145,7 @@ export async function prepareRun(
   const data = await loadRunData(config, { signal, onProgress: preparing("checking the images") });
   for (const warning of [...data.warnings, ...repetitiveBatches(config, data)]) warn(warning);
 
-  const { device, passedOver, float16 } = await resolveDevice(deviceOf(config, settled), signal);
+  const { device, passedOver, float16 } = await resolving;
   if (device === "cpu") for (const reason of passedOver) warn(`not used: ${reason}`);
   if (config.mixedPrecision === "fp16" && !float16) throw float16Unavailable(device);
   const computeType: ComputeType = config.mixedPrecision === "fp16" ? "float16" : "float32";
@@ -158,6 +177,7 @@ export async function prepareRun(
   const conditioning = await Conditioning.open({
     checkpoint,
     device,
+    mode: executionMode,
     threads,
     clipSkip,
     textInGraph: denoiser.includesTextEncoder,

@@ -99,6 +99,9 @@ function whichTiles(): void {
     // Too few channels: the first and the last convolution.
     expect(tileOf([4, 320], 64)).toBeNull();
     expect(tileOf([320, 4], 64)).toBeNull();
+    // Much memory.
+    expect(tileOf([512, 512], 256)).toBe(4);
+    expect(tileOf([256, 256], 512)).toBeNull();
     // 1x1 kernels, and sides that are no multiple.
     expect(tileOf([320, 320], 64, 1, 1)).toBeNull();
     expect(tileOf([640, 640], 34)).toBe(2);

@@ -55,13 +55,20 @@ const FEWEST_CHANNELS: Readonly<Record<WinogradTile, number>> = { 2: 150, 4: 70 
  */
 export type TileChoice = (image: Shape, kernel: Shape) => WinogradTile | null;
 
+/** Larger tiled images (of 512 channels at 256 x 256 and more) take more memory than the time is worth. */
+const MOST_TILED_BYTES = 320 * 2 ** 20;
+
 /** The fastest on a CPU. */
 export const fastestTile: TileChoice = (image, kernel) => {
   const [batch, inputs, height, width] = fixedShape(image) as [number, number, number, number];
   const [outputs] = fixedShape(kernel) as [number];
   const channels = (inputs * outputs) / (inputs + outputs);
-  const isFast = (tile: WinogradTile) =>
-    (batch * height * width) / tile ** 2 >= FEWEST_TILES && channels >= FEWEST_CHANNELS[tile];
+  const isFast = (tile: WinogradTile) => {
+    const tiles = (batch * height * width) / tile ** 2;
+    const tiledBytes =
+      tiles * (tile + TAPS - 1) ** 2 * Math.max(inputs, outputs) * Float32Array.BYTES_PER_ELEMENT;
+    return tiles >= FEWEST_TILES && channels >= FEWEST_CHANNELS[tile] && tiledBytes <= MOST_TILED_BYTES;
+  };
   return TILES.find((tile) => isCut(image, kernel, tile) && isFast(tile)) ?? null;
 };
 

@@ -1,8 +1,6 @@
 /** The two hashes of a base model file that LoRA metadata carries (`ss_sd_model_hash`, `ss_new_sd_model_hash`). */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { open, stat } from "node:fs/promises";
-import { pipeline } from "node:stream/promises";
 import { DyloraError } from "../../errors.js";
 import { readError } from "../../io/file-error.js";
 
@@ -55,22 +53,24 @@ export async function sha256OfFile(path: string, options: Sha256Options = {}): P
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
   const hash = createHash("sha256");
+  // One piece of memory: as a stream, a checkpoint of 2 GB would have garbage collected sixty times.
+  const chunk = new Uint8Array(CHUNK_SIZE_BYTES);
   try {
     const stats = await stat(path);
     if (stats.isDirectory()) return null;
-    let readBytes = 0;
-    const stream = createReadStream(path, { highWaterMark: CHUNK_SIZE_BYTES });
-    await pipeline(
-      stream,
-      async (chunks: AsyncIterable<Buffer>) => {
-        for await (const chunk of chunks) {
-          hash.update(chunk);
-          readBytes += chunk.length;
-          onProgress?.(readBytes, stats.size);
-        }
-      },
-      signal === undefined ? {} : { signal },
-    );
+    const file = await open(path, "r");
+    try {
+      for (let readBytes = 0; ; ) {
+        signal?.throwIfAborted();
+        const { bytesRead } = await file.read(chunk, 0, chunk.length, readBytes);
+        if (bytesRead === 0) break;
+        hash.update(chunk.subarray(0, bytesRead));
+        readBytes += bytesRead;
+        onProgress?.(readBytes, stats.size);
+      }
+    } finally {
+      await file.close();
+    }
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof DyloraError) throw cause;
