@@ -17,14 +17,14 @@ import { SD_VAE } from "../../src/models/reference-configs.js";
 import { randomStream } from "../../src/random/stream.js";
 import { LossScaler } from "../../src/training/loss-scaler.js";
 import { freshNetwork } from "../../src/training/network.js";
-import { createFactorState, createOptimizer } from "../../src/training/optimizer/index.js";
+import { createOptimizer } from "../../src/training/optimizer/index.js";
 import {
   createParameterStore,
   HostParameters,
   type ParameterStore,
 } from "../../src/training/parameters/index.js";
 import { Stepper } from "../../src/training/step.js";
-import type { TrainedModule } from "../../src/training/trained-module.js";
+import { createTrainedModules } from "../../src/training/trained-module.js";
 import { fullSizeCheckpoint } from "../full-size-checkpoint.js";
 import { resetPeak, residentMemory } from "../process-memory.js";
 import { median } from "../setting.js";
@@ -73,13 +73,7 @@ async function measure(configuration: StepConfiguration): Promise<Measurement> {
   );
   const sizes = { rank, alpha, convRank: null, convAlpha: null };
   const optimizer = createOptimizer("AdamW");
-  const modules = freshNetwork(targets, sizes, SEED).map(
-    (factors): TrainedModule => ({
-      factors,
-      down: createFactorState(optimizer, rank, factors.down.length / rank),
-      up: createFactorState(optimizer, rank, factors.up.length / rank),
-    }),
-  );
+  const modules = createTrainedModules(freshNetwork(targets, sizes, SEED), optimizer);
   const half = mixedPrecision === "fp16";
   const denoiser = new TimedDenoiser({
     checkpoint,

@@ -31,10 +31,10 @@ import { loadRunData, type RunData } from "./dataset.js";
 import type { TrainHooks } from "./events.js";
 import { loadNetwork, sizesFromWeights } from "./load-network.js";
 import { freshNetwork, type NetworkSizes } from "./network.js";
-import { createFactorState, createOptimizer, type Optimizer } from "./optimizer/index.js";
+import { createOptimizer, type Optimizer } from "./optimizer/index.js";
 import { type RunLength, runLength } from "./run-length.js";
 import { type PlannedSample, planSamples } from "./samples.js";
-import type { TrainedModule } from "./trained-module.js";
+import { createTrainedModules, type TrainedModule } from "./trained-module.js";
 
 /** Noise and timestep draws per validation image: one from each quarter of the timesteps. */
 const VALIDATION_DRAWS = 4;
@@ -219,14 +219,7 @@ async function prepareOn(
           predictionType,
           scalingFactor,
         });
-  const modules = network.map((factors): TrainedModule => {
-    const width = (values: Float32Array) => values.length / factors.maxRank;
-    return {
-      factors,
-      down: createFactorState(optimizer, factors.maxRank, width(factors.down)),
-      up: createFactorState(optimizer, factors.maxRank, width(factors.up)),
-    };
-  });
+  const modules = createTrainedModules(network, optimizer);
   return {
     config,
     seed,
@@ -235,7 +228,7 @@ async function prepareOn(
     sizes,
     plan,
     targets,
-    network,
+    network: modules.map(({ factors }) => factors),
     modules,
     optimizer,
     device,

@@ -2,13 +2,37 @@
 
 import type { ActiveModule, BranchFactors } from "../denoiser/factors.js";
 import { activeScale } from "../dylora/index.js";
-import type { FactorState } from "./optimizer/index.js";
+import { createFactorState, type FactorState, type Optimizer } from "./optimizer/index.js";
+import { allocateForKernels } from "./optimizer/kernel-memory.js";
 
 /** A module's factors with the optimizer's state for them. */
 export interface TrainedModule {
   readonly factors: BranchFactors;
   readonly down: FactorState;
   readonly up: FactorState;
+}
+
+/** Modules at the beginning of a run: copies of their factors, in memory that the optimizer works in without copying. */
+export function createTrainedModules(
+  network: readonly BranchFactors[],
+  optimizer: Optimizer,
+): TrainedModule[] {
+  const perFactor = 1 + optimizer.slotNames.length;
+  const arrays = allocateForKernels(
+    network.flatMap(({ down, up }) =>
+      [down, up].map(({ length }) => new Array<number>(perFactor).fill(length)),
+    ),
+  );
+  return network.map((factors, index) => {
+    const place = (values: Float32Array, [copy, ...slots]: readonly Float32Array[]) => {
+      copy!.set(values);
+      const { maxRank } = factors;
+      return { copy: copy!, state: createFactorState(optimizer, maxRank, values.length / maxRank, slots) };
+    };
+    const down = place(factors.down, arrays[2 * index]!);
+    const up = place(factors.up, arrays[2 * index + 1]!);
+    return { factors: { ...factors, down: down.copy, up: up.copy }, down: down.state, up: up.state };
+  });
 }
 
 /** A module at a rank, at the strength of the paper's rule. */

@@ -40,10 +40,19 @@ export interface Optimizer {
   step(update: FactorUpdate): void;
 }
 
-/** The state of a factor that has taken no step. */
-export function createFactorState(optimizer: Optimizer, rank: number, width: number): FactorState {
-  const slots = optimizer.slotNames.map((name) => [name, new Float32Array(rank * width)]);
-  return { slots: Object.fromEntries(slots), steps: new Uint32Array(rank) };
+/**
+ * The state of a factor that has taken no step.
+ *
+ * @param slots - an array of zeros for each of the optimizer's; default: new ones
+ */
+export function createFactorState(
+  optimizer: Optimizer,
+  rank: number,
+  width: number,
+  slots: readonly Float32Array[] = optimizer.slotNames.map(() => new Float32Array(rank * width)),
+): FactorState {
+  const named = optimizer.slotNames.map((name, index) => [name, slots[index]!]);
+  return { slots: Object.fromEntries(named), steps: new Uint32Array(rank) };
 }
 
 /** Rows that have taken the same number of steps, cut out of every array of a factor. */

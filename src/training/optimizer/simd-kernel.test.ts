@@ -2,7 +2,19 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DyloraError } from "../../errors.js";
 import { randomStream } from "../../random/stream.js";
-import { add, compileKernel, constant, div, mul, sign, sqrt, sub, sumOfSquares } from "./simd-kernel.js";
+import { allocateForKernels } from "./kernel-memory.js";
+import {
+  add,
+  compileKernel,
+  constant,
+  div,
+  type KernelScope,
+  mul,
+  sign,
+  sqrt,
+  sub,
+  sumOfSquares,
+} from "./simd-kernel.js";
 
 const f = Math.fround;
 
@@ -68,6 +80,47 @@ describe("compileKernel", () => {
     const x = Float32Array.of(Number.NaN, Number.NEGATIVE_INFINITY, 1e30, 3);
     square({ x }, {});
     expect([...x]).toEqual([Number.NaN, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 9]);
+  });
+
+  it("updates arrays in kernel memory where they are, to the same numbers", () => {
+    const define = ({ array, scalar, keep, store }: KernelScope<"w" | "g" | "m", "s">) => {
+      const m = keep(add(mul(array("m"), scalar("s")), array("g")));
+      store("m", m);
+      store("w", sub(array("w"), mul(m, scalar("s"))));
+    };
+    const kernel = compileKernel(["w", "g", "m"], ["s"], define);
+    for (const length of LENGTHS) {
+      const names = ["w", "g", "m"] as const;
+      const expected = names.map((name) => normals(length, name));
+      const run = ([w, g, m]: readonly Float32Array[]) => kernel({ w: w!, g: g!, m: m! }, { s: 0.3 });
+      run(expected);
+      // What lies behind each array must stay as it is.
+      const groups = [names.map(() => length), [8], names.map(() => length)];
+      const [all, [guard], some] = allocateForKernels(groups) as [
+        Float32Array[],
+        [Float32Array],
+        Float32Array[],
+      ];
+      guard.fill(1);
+      for (const arrays of [all, some]) {
+        for (const [k, name] of names.entries()) arrays[k]!.set(normals(length, name));
+      }
+      some[1] = normals(length, "g");
+      for (const arrays of [all, some]) {
+        run(arrays);
+        expect(arrays.map((array) => [...array])).toEqual(expected.map((array) => [...array]));
+      }
+      expect([...guard]).toEqual(new Array(8).fill(1));
+    }
+  });
+
+  it("updates arrays of two memories", () => {
+    const copy = compileKernel(["to", "from"], [], ({ array, store }) => store("to", array("from")));
+    const [[to]] = allocateForKernels([[6]]) as [[Float32Array]];
+    const [[from]] = allocateForKernels([[6]]) as [[Float32Array]];
+    from.set([1, 2, 3, 4, 5, 6]);
+    copy({ to, from }, {});
+    expect([...to]).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
   it("refuses arrays of different lengths", () => {

@@ -4,14 +4,22 @@
  */
 
 const VECTOR_BYTES = 16;
-const PAGE_BYTES = 65_536;
+export const PAGE_BYTES = 65_536;
 
 /** The part of the global that is used here: TypeScript has its types only together with a browser's. */
 declare const WebAssembly: {
-  Memory: new (descriptor: { initial: number }) => { readonly buffer: ArrayBuffer };
-  Module: new (bytes: Uint8Array) => object;
+  Memory: new (descriptor: { initial: number }) => WasmMemory;
+  Module: new (bytes: Uint8Array) => WasmModule;
   Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> };
 };
+
+/** A `WebAssembly.Memory`. */
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+}
+
+/** A `WebAssembly.Module`. */
+export type WasmModule = object & { readonly __brand?: "module" };
 
 export const TYPE = { i32: 0x7f, f32: 0x7d, f64: 0x7c, v128: 0x7b } as const;
 
@@ -39,7 +47,6 @@ export const OP = {
 } as const;
 
 export interface FunctionDescription {
-  memoryBytes: number;
   parameters: readonly number[];
   result?: number;
   /** How many of which type. */
@@ -47,14 +54,12 @@ export interface FunctionDescription {
   code: readonly number[];
 }
 
-/** A module of one function and one memory. */
-export function instantiate(description: FunctionDescription): {
-  call: (...parameters: number[]) => number;
-  memory: ArrayBuffer;
-} {
-  const memory = new WebAssembly.Memory({
-    initial: Math.ceil(description.memoryBytes / PAGE_BYTES),
-  });
+export function createMemory(bytes: number): WasmMemory {
+  return new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES) });
+}
+
+/** A module of one function over a memory that is given to it. */
+export function compileModule(description: FunctionDescription): WasmModule {
   const results = description.result === undefined ? [] : [[description.result]];
   const functionBody = [
     ...vector(description.locals.map(([count, type]) => [...unsigned(count), type])),
@@ -69,8 +74,13 @@ export function instantiate(description: FunctionDescription): {
     ...section(7, [[...text("run"), 0x00, 0x00]]),
     ...section(10, [[...unsigned(functionBody.length), ...functionBody]]),
   ]);
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } });
-  return { call: instance.exports.run as (...parameters: number[]) => number, memory: memory.buffer };
+  return new WebAssembly.Module(bytes);
+}
+
+/** The function of a module over a memory. */
+export function instantiate(module: WasmModule, memory: WasmMemory): (...parameters: number[]) => number {
+  const instance = new WebAssembly.Instance(module, { env: { memory } });
+  return instance.exports.run as (...parameters: number[]) => number;
 }
 
 /** Runs `body` for every vector from position 0 to the end that parameter 0 gives; at least once. */
@@ -89,6 +99,11 @@ export function loopOver(positionLocal: number, body: readonly number[]): number
 
 export function localGet(local: number): number[] {
   return [0x20, ...unsigned(local)];
+}
+
+/** The sum of a 32-bit integer local and another, an address. */
+export function addressOf(baseLocal: number, offsetLocal: number): number[] {
+  return [...localGet(baseLocal), ...localGet(offsetLocal), 0x6a]; // i32.add
 }
 
 export function localSet(local: number): number[] {
