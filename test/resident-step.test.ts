@@ -7,7 +7,7 @@ import { probeDevice } from "../src/runtime/probe.js";
 import type { Session } from "../src/runtime/session.js";
 import { LossScaler } from "../src/training/loss-scaler.js";
 import { LossAverages } from "../src/training/metrics-averages.js";
-import { createFactorState, createOptimizer } from "../src/training/optimizer/index.js";
+import { createOptimizer } from "../src/training/optimizer/index.js";
 import {
   createParameterStore,
   HostParameters,
@@ -15,7 +15,7 @@ import {
 } from "../src/training/parameters/index.js";
 import { moduleTensors, type RunProgress } from "../src/training/run-state.js";
 import { Stepper } from "../src/training/step.js";
-import type { TrainedModule } from "../src/training/trained-module.js";
+import { createTrainedModules, type TrainedModule } from "../src/training/trained-module.js";
 import {
   MINIMAL_RANK,
   type MinimalModel,
@@ -86,11 +86,8 @@ describe.skipIf(!adapter.works)(`the step on WebGPU${unless}`, { timeout: COMPIL
     };
 
     function freshModules(): TrainedModule[] {
-      return minimalModules(model, MINIMAL_RANK).map(({ factors }) => ({
-        factors,
-        down: createFactorState(optimizer, MINIMAL_RANK, factors.down.length / MINIMAL_RANK),
-        up: createFactorState(optimizer, MINIMAL_RANK, factors.up.length / MINIMAL_RANK),
-      }));
+      const network = minimalModules(model, MINIMAL_RANK).map(({ factors }) => factors);
+      return createTrainedModules(network, optimizer);
     }
   }
 
@@ -167,7 +164,7 @@ describe.skipIf(!adapter.works)(`the step on WebGPU${unless}`, { timeout: COMPIL
   });
 });
 
-function copyOf({ factors, down, up }: TrainedModule): TrainedModule {
+function copyOf({ factors, down, up, gradients }: TrainedModule): TrainedModule {
   const stateOf = ({ slots, steps }: TrainedModule["down"]) => ({
     slots: Object.fromEntries(Object.entries(slots).map(([name, values]) => [name, values.slice()])),
     steps: steps.slice(),
@@ -176,6 +173,7 @@ function copyOf({ factors, down, up }: TrainedModule): TrainedModule {
     factors: { ...factors, down: factors.down.slice(), up: factors.up.slice() },
     down: stateOf(down),
     up: stateOf(up),
+    gradients: { down: gradients.down.slice(), up: gradients.up.slice() },
   };
 }
 

@@ -5,7 +5,6 @@
  */
 
 import { Denoiser, type TrainBatch } from "../../src/denoiser/denoiser.js";
-import type { ActiveModule } from "../../src/denoiser/factors.js";
 import { diffuse } from "../../src/denoiser/noising.js";
 import { createRankPlan } from "../../src/dylora/index.js";
 import { DyloraError } from "../../src/errors.js";
@@ -40,9 +39,9 @@ const TOKENS = 77;
 class TimedDenoiser extends Denoiser {
   modelSeconds = 0;
 
-  override async gradients(batch: TrainBatch, modules: readonly ActiveModule[]) {
+  override async gradients(...parameters: Parameters<Denoiser["gradients"]>) {
     const began = secondsSinceStart();
-    const result = await super.gradients(batch, modules);
+    const result = await super.gradients(...parameters);
     this.modelSeconds = secondsSinceStart() - began;
     return result;
   }

@@ -75,6 +75,29 @@ describe("a denoiser with modules in both components", () => {
     for (const [index, value] of twice.down.entries()) expect(value).toBeCloseTo(2 * down[index]!, 6);
   });
 
+  test("gradients are written where they are wanted, and nothing behind them", async () => {
+    const expected = await tiny.denoiser.gradients(batch, active(1));
+    const into = network.map(({ down, up }) => ({
+      down: new Float32Array(down.length).fill(7),
+      up: new Float32Array(up.length).fill(7),
+    }));
+    const { loss, gradients } = await tiny.denoiser.gradients(batch, active(1), into);
+    expect(loss).toEqual(expected.loss);
+    expect([...gradients.keys()]).toEqual([...expected.gradients.keys()]);
+    for (const [index, { target }] of network.entries()) {
+      for (const side of ["down", "up"] as const) {
+        const gradient = gradients.get(target.name)?.[side];
+        const array = into[index]![side];
+        const written = gradient?.length ?? 0;
+        if (gradient !== undefined) {
+          expect(gradient).toEqual(expected.gradients.get(target.name)![side]);
+          expect(gradient.buffer).toBe(array.buffer);
+        }
+        expect(array.subarray(written).every((value) => value === 7)).toBe(true);
+      }
+    }
+  });
+
   test("a layer behind the clip skip has no gradient, and is not called zero", async () => {
     const { gradients } = await tiny.denoiser.gradients(batch, active(1));
     const layers = tiny.checkpoint.textEncoder.config.layers;

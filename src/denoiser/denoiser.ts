@@ -12,7 +12,14 @@ import { SessionPool, type SessionPoolOptions } from "../runtime/session-pool.js
 import { PreparedWeights } from "../runtime/weights/prepared-weights.js";
 import { batchFeeds, lossFeeds, tokensPerPrompt, trainFeeds } from "./batch-feeds.js";
 import { buildDenoiserGraph, type ComputeType, type DenoiserGraph, type Purpose } from "./denoiser-graph.js";
-import { type ActiveModule, branchFeeds, branchNames, ranksOf } from "./factors.js";
+import {
+  type ActiveModule,
+  branchFeeds,
+  branchNames,
+  branchResults,
+  type FactorGradients,
+  ranksOf,
+} from "./factors.js";
 import { loweringPlan } from "./lowering-plan.js";
 
 export interface DenoiserOptions {
@@ -63,13 +70,6 @@ export interface TrainBatch extends LossBatch {
   readonly lossWeight: Float32Array;
 }
 
-export interface FactorGradients {
-  /** `[b, in…]`, rank-major like the factors. */
-  readonly down: Float32Array;
-  /** `[b, out]`. */
-  readonly up: Float32Array;
-}
-
 const TYPICAL_RANK = 16;
 
 export class Denoiser {
@@ -116,15 +116,18 @@ export class Denoiser {
   /**
    * Loss of every sample, and the gradient of the weighted sum for the active components of every module that influences
    * it (by target name).
+   *
+   * @param into - where the gradients of each module are written: the beginning of arrays that are as large as its factors.
+   * Default: memory of their own.
    */
   async gradients(
     batch: TrainBatch,
     modules: readonly ActiveModule[],
+    into?: readonly FactorGradients[],
   ): Promise<{ loss: Float32Array; gradients: Map<string, FactorGradients> }> {
-    return readGradients(
-      await this.#run("train", batch, modules, trainFeeds(this.#unetConfig, batch)),
-      modules,
-    );
+    const feeds = trainFeeds(this.#unetConfig, batch);
+    const results = into === undefined ? {} : branchResults(modules, into);
+    return readGradients(await this.#run("train", batch, modules, feeds, results), modules);
   }
 
   /** Everything at once, from one session: {@link predict} and {@link gradients}. */
@@ -174,9 +177,12 @@ export class Denoiser {
     batch: DenoiserBatch,
     modules: readonly ActiveModule[],
     extra: Record<string, HostTensor>,
+    results: Record<string, HostTensor> = {},
   ): Promise<Record<string, HostTensor>> {
     const feeds = { ...extra, ...branchFeeds(modules), ...batchFeeds(this.#unetConfig, batch) };
-    return this.#withSession(purpose, batch, tokensPerPrompt(batch), (session) => session.run(feeds));
+    return this.#withSession(purpose, batch, tokensPerPrompt(batch), (session) =>
+      session.run(feeds, results),
+    );
   }
 
   #withSession<T>(

@@ -43,6 +43,13 @@ export function downShape(target: LoraTarget): number[] {
   return target.kind === "conv3x3" ? [target.inFeatures, 3, 3] : [target.inFeatures];
 }
 
+export interface FactorGradients {
+  /** `[b, in…]`, rank-major like the factors. */
+  readonly down: Float32Array;
+  /** `[b, out]`. */
+  readonly up: Float32Array;
+}
+
 /** Names of a module's graph inputs and outputs. */
 export function branchNames(target: LoraTarget) {
   return {
@@ -67,14 +74,42 @@ export function ranksOf(targets: readonly LoraTarget[], rank: number): Record<st
 export function branchFeeds(modules: readonly ActiveModule[]): Record<string, HostTensor> {
   const feeds: Record<string, HostTensor> = {};
   for (const { factors, rank, scale } of modules) {
-    const { target, maxRank, down, up } = factors;
+    const { target, maxRank } = factors;
     if (rank > maxRank) throw internalError(`${target.name}: rank ${rank} of ${maxRank}`);
     const names = branchNames(target);
-    // Rank 0 is fed as one component of strength 0: an axis of length 0 is not for every operator of every device.
-    const rows = Math.max(rank, 1);
-    feeds[names.down] = float32(down.subarray(0, rows * downWidth(target)), [rows, ...downShape(target)]);
-    feeds[names.up] = float32(up.subarray(0, rows * upWidth(target)), [rows, upWidth(target)]);
+    const { down, up } = leadingRows(target, factors, rank);
+    feeds[names.down] = down;
+    feeds[names.up] = up;
     feeds[names.scale] = float32(Float32Array.of(rank === 0 ? 0 : scale), []);
   }
   return feeds;
+}
+
+/** Where the gradients of the active components go, as the graph's outputs. @param arrays - per module, as large as its factors */
+export function branchResults(
+  modules: readonly ActiveModule[],
+  arrays: readonly FactorGradients[],
+): Record<string, HostTensor> {
+  const results: Record<string, HostTensor> = {};
+  for (const [index, { factors, rank }] of modules.entries()) {
+    const names = branchNames(factors.target);
+    const { down, up } = leadingRows(factors.target, arrays[index]!, rank);
+    results[names.downGradient] = down;
+    results[names.upGradient] = up;
+  }
+  return results;
+}
+
+/** The active components, or what belongs to them. */
+function leadingRows(
+  target: LoraTarget,
+  { down, up }: FactorGradients,
+  rank: number,
+): Record<"down" | "up", HostTensor> {
+  // Rank 0 is fed as one component of strength 0: an axis of length 0 is not for every operator of every device.
+  const rows = Math.max(rank, 1);
+  return {
+    down: float32(down.subarray(0, rows * downWidth(target)), [rows, ...downShape(target)]),
+    up: float32(up.subarray(0, rows * upWidth(target)), [rows, upWidth(target)]),
+  };
 }

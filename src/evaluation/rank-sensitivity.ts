@@ -1,5 +1,5 @@
 /** How the loss depends on the ranks of each module, from gradients near the ranks that are wanted. */
-import type { FactorGradients } from "../denoiser/denoiser.js";
+import type { FactorGradients } from "../denoiser/factors.js";
 import { type ActiveModule, type BranchFactors, upWidth } from "../denoiser/factors.js";
 
 /** A module, the ranks that it may be cut off at, and where the prediction starts. */

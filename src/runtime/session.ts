@@ -82,14 +82,23 @@ export class Session {
    * One execution.
    *
    * @param feeds - a tensor for every input of the model but the fixed ones
+   * @param into - where outputs are written, of exactly their shapes; the others get memory of their own. Default: all of them do.
+   * Names that are no outputs are ignored.
    * @returns every output of the model, in the process's memory
    * @throws {DyloraError} `E_MEMORY` when onnxruntime cannot allocate
    */
-  async run(feeds: Readonly<Record<string, HostTensor>>): Promise<Record<string, HostTensor>> {
+  async run(
+    feeds: Readonly<Record<string, HostTensor>>,
+    into: Readonly<Record<string, HostTensor>> = {},
+  ): Promise<Record<string, HostTensor>> {
     const inputs = { ...this.#fixedInputs, ...toOrtTensors(feeds) };
-    const results = await runOrt(this.#session, inputs, this.device);
+    const fetches = Object.fromEntries(
+      [...this.#outputs.keys()].map((name) => [name, into[name] === undefined ? null : toOrt(into[name])]),
+    );
+    const results = await runOrt(this.#session, inputs, this.device, fetches);
     const outputs: Record<string, HostTensor> = {};
-    for (const [name, { dtype }] of this.#outputs) outputs[name] = fromOrt(results, name, dtype);
+    for (const [name, { dtype }] of this.#outputs)
+      outputs[name] = into[name] ?? fromOrt(results, name, dtype);
     return outputs;
   }
 
@@ -142,9 +151,10 @@ export async function runOrt(
   session: InferenceSession,
   inputs: Readonly<Record<string, OrtTensor>>,
   device: DeviceName,
+  fetches?: InferenceSession.NullableOnnxValueMapType,
 ): Promise<InferenceSession.OnnxValueMapType> {
   try {
-    return await session.run(inputs);
+    return await (fetches === undefined ? session.run(inputs) : session.run(inputs, fetches));
   } catch (error) {
     throw sessionError(error, device);
   }

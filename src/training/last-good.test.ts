@@ -34,6 +34,7 @@ beforeEach(() => {
     factors,
     down: createFactorState(optimizer, rank, inFeatures),
     up: createFactorState(optimizer, rank, outFeatures),
+    gradients: { down: new Float32Array(rank * inFeatures), up: new Float32Array(rank * outFeatures) },
   };
   progress = {
     step: 0,

@@ -6,10 +6,10 @@ import type { BranchFactors } from "../denoiser/factors.js";
 import { createRankPlan, type RankPlanOptions } from "../dylora/index.js";
 import { LossScaler } from "./loss-scaler.js";
 import { freshModule } from "./network.js";
-import { createFactorState, type Optimizer, touchedRuns } from "./optimizer/index.js";
+import { type Optimizer, touchedRuns } from "./optimizer/index.js";
 import { HostParameters } from "./parameters/index.js";
 import { Stepper, type StepperOptions } from "./step.js";
-import { activate, type TrainedModule } from "./trained-module.js";
+import { activate, createTrainedModules, type TrainedModule } from "./trained-module.js";
 
 const MAX_RANK = 4;
 /** Large beside the factors, so that float32 rounds little of a gradient away. */
@@ -45,15 +45,12 @@ afterAll(() => tiny.denoiser.release());
 beforeEach(() => resetNetwork());
 
 function resetNetwork(): void {
-  network = tiny.targets.map((target) => {
+  const fresh = tiny.targets.map((target) => {
     const factors = freshModule(target, MAX_RANK, 2, 5);
     return { ...factors, up: factors.up.map((_, index) => Math.sin(index) / 10) };
   });
-  modules = network.map((factors) => ({
-    factors,
-    down: createFactorState(descent, MAX_RANK, factors.down.length / MAX_RANK),
-    up: createFactorState(descent, MAX_RANK, factors.up.length / MAX_RANK),
-  }));
+  modules = createTrainedModules(fresh, descent);
+  network = modules.map(({ factors }) => factors);
 }
 
 const stepper = (plan: Partial<RankPlanOptions> = {}, options: Partial<StepperOptions> = {}) =>

@@ -151,6 +151,16 @@ describe("sumOfSquares", () => {
     expect(sumOfSquares(Float32Array.of(1, Number.NaN))).toBeNaN();
   });
 
+  it("is the same to the last bit in memory for kernels", () => {
+    for (const length of LENGTHS) {
+      const values = normals(length, "squares");
+      const [[, inside]] = allocateForKernels([[3, length]]) as [[Float32Array, Float32Array]];
+      inside.set(values);
+      expect(sumOfSquares(inside)).toBe(sumOfSquares(values));
+      expect(inside).toEqual(values);
+    }
+  });
+
   it("does not remember the call before", () => {
     sumOfSquares(new Float32Array(4096).fill(5));
     expect(sumOfSquares(Float32Array.of(1, 1, 1))).toBe(3);

@@ -167,10 +167,10 @@ export const sumOfSquares: (values: Float32Array) => number = compileSumOfSquare
 
 function compileSumOfSquares(): (values: Float32Array) => number {
   // Two sums: each addition has to wait for the one before it.
-  const [position, first, second, pairLocal] = [1, 2, 3, 4] as const;
+  const [begin, position, first, second, pairLocal] = [1, 2, 3, 4, 5] as const;
   /** The two elements at a byte offset from the position, as float64. */
   const pair = (offset: number) => [
-    ...localGet(position),
+    ...addressOf(begin, position),
     ...OP.v128Load64Zero,
     ...memoryArgument(offset),
     ...OP.f64x2PromoteLow,
@@ -185,9 +185,8 @@ function compileSumOfSquares(): (values: Float32Array) => number {
     ...OP.f64x2Add,
     ...localSet(sum),
   ];
-  const memory = memoryOutside();
   const module = compileModule({
-    parameters: [TYPE.i32],
+    parameters: [TYPE.i32, TYPE.i32],
     result: TYPE.f64,
     locals: [
       [1, TYPE.i32],
@@ -208,16 +207,28 @@ function compileSumOfSquares(): (values: Float32Array) => number {
       ...OP.f64Add,
     ],
   });
-  const call = instantiate(module, memory.wasm);
-  const window = memory.windows[0]!;
+  const calls = new WeakMap<KernelMemory, ReturnType<typeof instantiate>>();
   return (values) => {
+    const home = KernelMemory.of(values);
+    const memory = home ?? memoryOutside();
+    let call = calls.get(memory);
+    if (call === undefined) {
+      call = instantiate(module, memory.wasm);
+      calls.set(memory, call);
+    }
+    const [window] = memory.windows as [Float32Array];
     let total = 0;
-    for (let begin = 0; begin < values.length; begin += CHUNK_ELEMENTS) {
-      const end = Math.min(begin + CHUNK_ELEMENTS, values.length);
-      const padded = roundUp(end - begin, LANES);
-      window.set(values.subarray(begin, end));
-      window.fill(0, end - begin, padded);
-      total += call(padded * Float32Array.BYTES_PER_ELEMENT);
+    // In pieces of the same size wherever they lie: the order of the additions is part of the result.
+    for (let start = 0; start < values.length; start += CHUNK_ELEMENTS) {
+      const end = Math.min(start + CHUNK_ELEMENTS, values.length);
+      const padded = roundUp(end - start, LANES);
+      if (home !== undefined && padded === end - start) {
+        total += call(padded * BYTES_PER_ELEMENT, values.byteOffset + start * BYTES_PER_ELEMENT);
+        continue;
+      }
+      window.set(values.subarray(start, end));
+      window.fill(0, end - start, padded);
+      total += call(padded * BYTES_PER_ELEMENT, window.byteOffset);
     }
     return total;
   };

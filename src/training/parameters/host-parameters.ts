@@ -14,6 +14,8 @@ export class HostParameters implements ParameterStore {
   readonly #modules: readonly TrainedModule[];
   readonly #optimizer: Optimizer;
   readonly #accumulator: GradientAccumulator;
+  /** Whether the modules' arrays for gradients hold those of an earlier micro-step of this step. */
+  #holdsGradients = false;
 
   constructor(denoiser: Denoiser, modules: readonly TrainedModule[], optimizer: Optimizer) {
     this.#denoiser = denoiser;
@@ -31,11 +33,14 @@ export class HostParameters implements ParameterStore {
 
   reset(): void {
     this.#accumulator.reset();
+    this.#holdsGradients = false;
   }
 
   async accumulate(batch: TrainBatch, draws: readonly ModuleDraw[]): Promise<Float32Array> {
     const active = this.#modules.map(({ factors }, index) => activate(factors, draws[index]!.rank));
-    const { loss, gradients } = await this.#denoiser.gradients(batch, active);
+    const into = this.#holdsGradients ? undefined : this.#modules.map((module) => module.gradients);
+    const { loss, gradients } = await this.#denoiser.gradients(batch, active, into);
+    this.#holdsGradients = true;
     for (const [index, { factors }] of this.#modules.entries()) {
       const gradient = gradients.get(factors.target.name);
       if (gradient === undefined) continue;
