@@ -165,7 +165,8 @@ function sampleSessions({ samples, checkpoint, device, denoiser, network }: Prep
  */
 export function hostBytes(run: PreparedRun): number {
   const { network, optimizer, data, config, checkpoint } = run;
-  const perParameter = 1 + 2 * (1 + optimizer.slotNames.length);
+  // Gradients where the optimizer reads them, and the copies that onnxruntime-node makes of all outputs.
+  const perParameter = 2 + 2 * (1 + optimizer.slotNames.length);
   const images = [...data.train.items, ...data.validation.items];
   const latentPixels = images.reduce((total, { frame = config.resolution }) => {
     const { height, width } = latentSize(checkpoint, frame);
