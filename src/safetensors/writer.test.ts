@@ -16,6 +16,7 @@ import { mountTinyDisk } from "../../test/helpers/full-disk.js";
 import { buildHeader, layoutData } from "./build-header.js";
 import { DTYPES, type Dtype, tensorSize } from "./dtype.js";
 import { SafetensorsFile } from "./file.js";
+import { HashPool } from "./hash-pool.js";
 import type { TensorSpec } from "./header.js";
 import { computeModelHash } from "./model-hashes.js";
 import { parseHeader } from "./parse-header.js";
@@ -236,6 +237,26 @@ describe("streaming", () => {
 });
 
 describe("hashes", () => {
+  it("is the same over tensors of any sizes, read in pieces of 1 MiB", async () => {
+    const sizes = [1, 0, 1 << 20, 2, (1 << 20) - 3, 3, 2_500_001, 7, 1 << 20];
+    const data = sizes.map((size, i) => Uint8Array.from({ length: size }, (_, k) => (k * 7 + i * 31) % 251));
+    const sources = data.map((bytes, i) => ({
+      name: `t${i}`,
+      dtype: "U8" as const,
+      shape: [bytes.length],
+      data: () => bytes,
+    }));
+    const path = join(folder, "pieces.safetensors");
+    const { dataSha256 } = await writeSafetensors(path, sources);
+    const expected = createHash("sha256");
+    for (const bytes of data) expected.update(bytes);
+    await using file = await SafetensorsFile.open(path);
+    expect(await computeModelHash(file)).toBe(expected.digest("hex"));
+    const pool = new HashPool(1);
+    expect(await computeModelHash(file, pool.open())).toBe(dataSha256);
+    await pool.close();
+  });
+
   it("are those of the golden files, written anew", async (context) => {
     const golden = new URL("../../../shared/golden/", import.meta.url);
     if (!existsSync(golden)) return context.skip("no ../shared/golden beside the clone");
