@@ -1,5 +1,6 @@
 /** A module's factors as numbers, the way the trainer and the arithmetic want them. */
-import { decodeToFloat32, type SafetensorsFile } from "../safetensors/index.js";
+import { decodeToFloat32 } from "../safetensors/codecs.js";
+import type { SafetensorsFile } from "../safetensors/file.js";
 import type { LoraModule } from "./module.js";
 
 /**

@@ -11,7 +11,7 @@ import { throwIfAborted } from "../../io/index.js";
 import { moduleIdentity } from "../common/module-identity.js";
 import { inOrder } from "../svd/in-order.js";
 import { JobPool } from "../svd/job-pool.js";
-import { factorBytes, readModule } from "../svd/read-module.js";
+import { factorBytes, ModuleReader } from "../svd/read-module.js";
 
 export interface CompareOptions {
   /** Called after each module that both have. */
@@ -88,12 +88,14 @@ export async function compareAdapters(
   const pairs = common.filter((pair) => layerOf(pair.a) === layerOf(pair.b));
 
   await using pool = new JobPool(factorBytes(a) + factorBytes(b));
+  const reader = new ModuleReader(a, b);
   const modules: MeasuredModule[] = [];
   const results = inOrder(pairs, pool.concurrency, async (pair) => {
     throwIfAborted(options.signal, `compare ${a.path} and ${b.path}`);
-    const [bytesA, bytesB] = await Promise.all([readModule(a, pair.a), readModule(b, pair.b)]);
     const [scaleA, scaleB] = [pair.a.alpha / pair.a.rank, pair.b.alpha / pair.b.rank];
-    return pool.run("compare", { a: bytesA, b: bytesB, scaleA, scaleB });
+    return reader.with(a, pair.a, (bytesA) =>
+      reader.with(b, pair.b, (bytesB) => pool.run("compare", { a: bytesA, b: bytesB, scaleA, scaleB })),
+    );
   });
   for await (const { normA, normB, differenceNorm, innerProduct, columnAngles, rowAngles } of results) {
     const pair = pairs[modules.length]!;

@@ -1,25 +1,9 @@
 /** Runs module jobs on several threads, or on this one where threads would cost more than they bring. */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { DyloraError, type ErrorCode, internalError } from "../../errors.js";
-import { type JobInput, type JobName, type JobResult, MODULE_JOBS } from "./module-jobs.js";
-
-export interface JobRequest {
-  readonly ticket: number;
-  readonly name: JobName;
-  readonly input: unknown;
-}
-
-export type JobReply =
-  | { readonly ticket: number; readonly result: unknown }
-  | { readonly ticket: number; readonly error: ThreadError };
-
-/** A `DyloraError` on its way between threads; `code` null for anything else that was thrown. */
-export interface ThreadError {
-  readonly code: ErrorCode | null;
-  readonly message: string;
-  readonly note: string | undefined;
-}
+import { internalError } from "../../errors.js";
+import { fromThread, type JobReply, type JobRequest, transferables } from "./job-messages.js";
+import type { JobInput, JobName, JobResult } from "./module-jobs.js";
 
 /** Below this many bytes of factors, starting threads (some 100 ms each) takes longer than the work. */
 const MIN_THREAD_BYTES = 32 << 20;
@@ -30,6 +14,12 @@ const MAX_THREADS = 8;
 /** Compiled beside this file. Run from source, as the unit tests do, there is only this thread. */
 const THREAD_FILE = new URL("./job-thread.js", import.meta.url);
 const CAN_START_THREADS = import.meta.url.endsWith(".js");
+
+/**
+ * Of the nursery of a thread, where V8 would take 16 or more. Its objects are few and small, but the matrices of a module hang on
+ * them: 50 MB of those would gather before they are collected.
+ */
+const NURSERY_MB = 2;
 
 interface Waiting {
   resolve(result: never): void;
@@ -59,9 +49,11 @@ export class JobPool {
     return this.#threads.length === 0 ? 1 : 2 * this.#threads.length;
   }
 
-  /** Runs one job. The memory of arrays in `input` is gone afterwards. */
+  /** Runs one job. The memory of arrays in `input` is gone afterwards, unless it is shared. */
   async run<Name extends JobName>(name: Name, input: JobInput<Name>): Promise<JobResult<Name>> {
     if (this.#threads.length === 0) {
+      // Elsewhere the arithmetic is never loaded on this thread.
+      const { MODULE_JOBS } = await import("./module-jobs.js");
       return (MODULE_JOBS[name] as (input: JobInput<Name>) => JobResult<Name>)(input);
     }
     if (this.#failure !== null) throw this.#failure.error;
@@ -85,7 +77,7 @@ export class JobPool {
   }
 
   #startThread(): Worker {
-    const thread = new Worker(THREAD_FILE);
+    const thread = new Worker(THREAD_FILE, { resourceLimits: { maxYoungGenerationSizeMb: NURSERY_MB } });
     thread.on("message", (reply: JobReply) => {
       const waiting = this.#waiting.get(reply.ticket);
       this.#waiting.delete(reply.ticket);
@@ -109,28 +101,4 @@ export class JobPool {
     for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
-}
-
-/** The memory of all typed arrays inside a plain value: it is handed over instead of copied. */
-export function transferables(value: unknown): ArrayBuffer[] {
-  const buffers = new Set<ArrayBuffer>();
-  const visit = (part: unknown): void => {
-    if (ArrayBuffer.isView(part)) {
-      if (part.buffer instanceof ArrayBuffer) buffers.add(part.buffer);
-    } else if (typeof part === "object" && part !== null) {
-      for (const inner of Object.values(part)) visit(inner);
-    }
-  };
-  visit(value);
-  return [...buffers];
-}
-
-export function toThread(error: unknown): ThreadError {
-  if (error instanceof DyloraError) return { code: error.code, message: error.message, note: error.note };
-  return { code: null, message: error instanceof Error ? error.message : String(error), note: undefined };
-}
-
-function fromThread({ code, message, note }: ThreadError): Error {
-  if (code === null) return new Error(message);
-  return new DyloraError(code, message, note === undefined ? {} : { note });
 }

@@ -1,6 +1,6 @@
 /** What a thread of a `JobPool` runs. */
 import { parentPort } from "node:worker_threads";
-import { type JobReply, type JobRequest, toThread, transferables } from "./job-pool.js";
+import { type JobReply, type JobRequest, toThread, transferables } from "./job-messages.js";
 import { MODULE_JOBS } from "./module-jobs.js";
 
 parentPort!.on("message", ({ ticket, name, input }: JobRequest) => {

@@ -1,7 +1,8 @@
 /**
  * The arithmetic on one module, or on a pair, as functions from plain data to plain data: they run on any thread.
  *
- * Factors come as they are in the file, so that decoding them is part of the work that is spread over threads.
+ * Factors come as they are in the file, so that decoding them is part of the work that is spread over threads. Every thread loads this
+ * module and what it imports, which is why that is little.
  */
 import { transpose } from "../../adapter/factors.js";
 import { DyloraError } from "../../errors.js";
@@ -13,12 +14,12 @@ import {
   transposedHalves,
 } from "../../linalg/index.js";
 import {
-  type Dtype,
   decodeToFloat32,
   encodeFromFloat32,
   findNonFinite,
   type WritableDtype,
-} from "../../safetensors/index.js";
+} from "../../safetensors/codecs.js";
+import type { Dtype } from "../../safetensors/dtype.js";
 import { compareProducts, type ProductComparison } from "./compare-products.js";
 import { type PrefixProducts, prefixProducts } from "./product-energy.js";
 

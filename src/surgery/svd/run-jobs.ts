@@ -4,7 +4,7 @@ import { throwIfAborted } from "../../io/index.js";
 import { inOrder } from "./in-order.js";
 import { JobPool } from "./job-pool.js";
 import type { JobResult } from "./module-jobs.js";
-import { factorBytes, readModule } from "./read-module.js";
+import { factorBytes, ModuleReader } from "./read-module.js";
 
 export interface ModuleProgressOptions {
   /** Called after each module. */
@@ -29,10 +29,11 @@ export async function runOnModules<Name extends ReadingJob>(
 ): Promise<JobResult<Name>[]> {
   const { modules } = adapter;
   await using pool = new JobPool(factorBytes(adapter));
+  const reader = new ModuleReader(adapter);
   const found: JobResult<Name>[] = [];
   const results = inOrder(modules, pool.concurrency, async (module) => {
     throwIfAborted(signal, `read ${adapter.path}`);
-    return pool.run(name, await readModule(adapter, module));
+    return reader.with(adapter, module, (bytes) => pool.run(name, bytes));
   });
   for await (const result of results) {
     found.push(result);

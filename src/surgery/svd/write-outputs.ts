@@ -1,5 +1,6 @@
 /** Computes new factors module by module and writes them into all outputs as they come. */
 import { mkdir, realpath } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { type Adapter, kohyaTensorNames, type LoraModule } from "../../adapter/index.js";
 import { DyloraError, internalError } from "../../errors.js";
@@ -16,8 +17,9 @@ import {
 import { PARENT_HASH_KEY } from "../common/parent-keys.js";
 import { inOrder } from "./in-order.js";
 import { JobPool } from "./job-pool.js";
+import type { ModuleBytes } from "./module-jobs.js";
 import type { SvdOutput } from "./output-plan.js";
-import { factorBytes, readModule } from "./read-module.js";
+import { factorBytes, ModuleReader } from "./read-module.js";
 import { scaleOf } from "./spectrum.js";
 
 export interface WriteOutputsOptions {
@@ -42,6 +44,9 @@ export interface WrittenOutputs {
 /** Below this, starting a thread for the hash of the parent takes longer than the hash. */
 const MIN_HASH_THREAD_BYTES = 32 << 20;
 
+/** With so many cores the threads of the job pool leave none idle, and this thread has time while they compute. */
+const MAX_CORES_WITHOUT_HASH_THREAD = 2;
+
 interface Factors {
   readonly down: Uint8Array;
   readonly up: Uint8Array;
@@ -61,7 +66,10 @@ export async function writeOutputs(
   const subject = `${options.operation} ${parent.path}`;
   throwIfAborted(options.signal, subject);
   await prepareTargets(parent.path, outputs, options);
-  const hashPool = parent.file.sizeBytes >= MIN_HASH_THREAD_BYTES ? new HashPool(1) : null;
+  const hashPool =
+    parent.file.sizeBytes >= MIN_HASH_THREAD_BYTES && availableParallelism() > MAX_CORES_WITHOUT_HASH_THREAD
+      ? new HashPool(1)
+      : null;
   const writers: SafetensorsWriter[] = [];
   try {
     const parentHash = computeModelHash(parent.file, hashPool?.open());
@@ -100,11 +108,18 @@ async function writeFactors(
   options: WriteOutputsOptions,
 ): Promise<Float64Array[]> {
   await using pool = new JobPool(factorBytes(parent));
+  const reader = new ModuleReader(parent);
   const singularValues: Float64Array[] = new Array(parent.modules.length);
   const order = modulesInOrder(parent, outputs[0]!);
   const results = inOrder(order, pool.concurrency, async (index) => {
     throwIfAborted(options.signal, subject);
-    return newFactors(parent, index, outputs, pool, options.rotateAll);
+    const module = parent.modules[index]!;
+    const ranks = outputs.map((output) => output.ranks[index]!);
+    const { dtype } = outputs[0]!;
+    const computed = await reader.with(parent, module, (bytes) =>
+      newFactors(bytes, ranks, dtype, pool, options.rotateAll),
+    );
+    return { index, ...computed };
   });
   let doneModules = 0;
   for (const queue of queues) await queue.writeConstants();
@@ -118,20 +133,16 @@ async function writeFactors(
   return singularValues;
 }
 
-/** One module's factors for every output. */
+/** One module's factors, by output. */
 async function newFactors(
-  parent: Adapter,
-  index: number,
-  outputs: readonly SvdOutput[],
+  bytes: ModuleBytes,
+  ranks: readonly number[],
+  dtype: WritableDtype,
   pool: JobPool,
   rotateAll: boolean,
-): Promise<{ index: number; values: Float64Array; factors: Factors[] }> {
-  const module = parent.modules[index]!;
-  const bytes = await readModule(parent, module);
-  const { dtype } = outputs[0]!;
-  const wanted = [...new Set(outputs.map((output) => output.ranks[index]!))];
-  const cut = wanted.filter((rank) => rotateAll || rank < module.rank);
-  // Before the job, which takes the memory of the bytes away.
+): Promise<{ values: Float64Array; factors: Factors[] }> {
+  const wanted = [...new Set(ranks)];
+  const cut = wanted.filter((rank) => rotateAll || rank < bytes.rank);
   const kept =
     cut.length === wanted.length
       ? null
@@ -144,11 +155,7 @@ async function newFactors(
       ? // Nothing of it is lost, but it counts in what the whole loses.
         { singularValues: await pool.run("spectrum", bytes), factors: [] }
       : await pool.run("truncate", { module: bytes, ranks: cut, dtype });
-  return {
-    index,
-    values: singularValues,
-    factors: outputs.map((output) => factors[cut.indexOf(output.ranks[index]!)] ?? kept!),
-  };
+  return { values: singularValues, factors: ranks.map((rank) => factors[cut.indexOf(rank)] ?? kept!) };
 }
 
 /** The same numbers in another type; the same bytes, in memory of their own, in the same type. */
