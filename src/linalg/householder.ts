@@ -1,6 +1,9 @@
 /** LQ decomposition by Householder reflections: slower than by Cholesky, and indifferent to how ill the matrix is conditioned. */
-import { address, kernels, LANES, loadNumbers, roundUp, rowStride, workspace } from "./kernels.js";
+import { address, allot, kernels, numbersOf } from "./kernels.js";
+import { ELEMENT_BYTES, LANES, roundUp, rowStride } from "./layout.js";
 import type { InputValues } from "./matrix.js";
+import { DOUBLE } from "./product-kernels.js";
+import { StripSource, storedRoom, stripRows } from "./strip-source.js";
 
 /** `X = L Q` with `m = min(rows, N)`. */
 export interface LqDecomposition {
@@ -19,13 +22,14 @@ export function lqDecomposition(x: InputValues, rows: number, withQ: boolean): L
   const columns = x.length / rows;
   const innerRank = Math.min(rows, columns);
   const stride = rowStride(columns);
-  const qStart = rows * stride;
-  const scratch = withQ ? qStart + innerRank * stride : qStart;
-  const memory = workspace(scratch + stride);
-  for (let i = 0; i < rows; i++) {
-    loadNumbers(x, i * columns, columns, i * stride, scratch);
-    memory.fill(0, i * stride + columns, (i + 1) * stride);
-  }
+  const [, qAt, room] = allot(
+    stripRows(rows) * stride * ELEMENT_BYTES,
+    withQ ? innerRank * stride * ELEMENT_BYTES : 0,
+    storedRoom(x, rows),
+  );
+  const qStart = qAt / ELEMENT_BYTES;
+  const memory = numbersOf(DOUBLE);
+  new StripSource(x, rows, room).load(0, columns, 0, stride, DOUBLE);
 
   const l = new Float64Array(rows * innerRank);
   const betas = new Float64Array(innerRank);

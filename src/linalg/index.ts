@@ -6,14 +6,9 @@
  * and are as accurate. An adapter of SD 1.5 needs each of them 264 times and more.
  */
 export { type LqDecomposition, lqDecomposition } from "./householder.js";
-export {
-  frobeniusNorm,
-  HalfFloats,
-  type InputValues,
-  transposed,
-  transposedHalves,
-  type Values,
-} from "./matrix.js";
+export { type InputValues, StoredValues, transposed, type Values } from "./matrix.js";
+export { frobeniusNorm } from "./norm.js";
+export type { NumberFormat } from "./number-formats.js";
 export {
   type LowRankFactors,
   ProductSvd,

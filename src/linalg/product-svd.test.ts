@@ -6,7 +6,10 @@ import {
   randomMatrix,
   relativeDifference,
   tailNorm,
+  transpose,
 } from "../../test/helpers/matrix.js";
+import { decodeToFloat32 } from "../safetensors/index.js";
+import { workspace } from "./kernels.js";
 import { productNorm, productSingularValues, productSvd } from "./product-svd.js";
 
 const RANK = 16;
@@ -57,6 +60,37 @@ describe.each([
       expect(Math.abs(norm(rest) - tailNorm(singularValues, rank))).toBeLessThanOrEqual(1e-7 * total);
     });
 
+    /** Unit roundoff, and the smallest subnormal number. */
+    const FORMATS = {
+      F16: [2 ** -11, 2 ** -24],
+      BF16: [2 ** -8, 2 ** -133],
+      F32: [2 ** -24, 2 ** -149],
+    } as const;
+    test.each(Object.keys(FORMATS) as (keyof typeof FORMATS)[])(
+      "in %s they are rounded, no more",
+      (format) => {
+        const [roundoff, smallest] = FORMATS[format];
+        for (const kept of [3, RANK]) {
+          const stored = productSvd(given, RANK).truncateTo(format, kept);
+          const exact = productSvd(given, RANK).truncate(kept);
+          const [down, up] = [stored.down, stored.up].map((bytes) => decodeToFloat32(bytes, format));
+          const upT = Float32Array.from(transpose(up!, outputs));
+          for (const [x, y] of [
+            [down!, exact.down],
+            [upT, exact.upT],
+          ] as const) {
+            const length = x.length / kept;
+            for (let j = 0; j < kept; j++) {
+              const [row, exactRow] = [x, y].map((all) => all.subarray(j * length, (j + 1) * length));
+              // Half of a unit in every number, and what float32 adds: a hundredth of it here.
+              const bound = roundoff * 1.01 * norm(exactRow!) + Math.sqrt(length) * smallest;
+              expect(norm(row!.map((value, k) => value - exactRow![k]!))).toBeLessThanOrEqual(bound);
+            }
+          }
+        }
+      },
+    );
+
     test("both factors get the square root of each value", () => {
       const { down, upT } = svd.truncate(RANK);
       for (let j = 0; j < RANK; j++) {
@@ -89,6 +123,29 @@ describe.each([
     });
   });
 });
+
+test.each([
+  [16, 100, 60],
+  [7, 257, 30],
+  [5, 13, 270],
+])(
+  "rank %i, %i inputs, %i outputs: what the workspace held before does not matter",
+  (rank, inputs, outputs) => {
+    const down = Float32Array.from(randomMatrix(rank, inputs, 1));
+    const upT = Float32Array.from(randomMatrix(rank, outputs, 2));
+    const results = [0, 1, Number.NaN, Number.POSITIVE_INFINITY].map((value) => {
+      const results = [2, rank].map((kept) => {
+        workspace(1 << 18).fill(value);
+        const svd = productSvd({ down, upT }, rank);
+        workspace(1 << 18).fill(value);
+        return [svd.singularValues, svd.truncateTo("F16", kept), svd.truncateTo("F32", kept)];
+      });
+      workspace(1 << 18).fill(value);
+      return [...results, productSingularValues({ down, upT }, rank)];
+    });
+    for (const result of results) expect(result).toEqual(results[0]);
+  },
+);
 
 test("the numerical rank counts what is not rounding", () => {
   const { down, upT } = factors(100, 60)["both with rows that repeat"];

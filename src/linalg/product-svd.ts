@@ -9,29 +9,16 @@
  * rank 1 in terms of the factors themselves, so that neither Q is formed:
  *
  *     A Σ Q_u = Bᵀ L_dᵀ · upᵀ,    Bᵀ Q_d = Bᵀ L_d⁻¹ · down.
- *
- * L comes from the Gram matrix (Cholesky), which squares the condition number; where that would cost accuracy, it comes from
- * Householder reflections, with Q_d in place of `down`.
  */
 import { lqDecomposition } from "./householder.js";
-import { frobeniusNorm, type InputValues, transposed, transposedHalves } from "./matrix.js";
-import {
-  combineRows,
-  combineRowsToFloat32,
-  combineRowsToHalves,
-  crossProducts,
-  gramMatrix,
-} from "./strips.js";
-import { smallSvd } from "./svd.js";
-import { cholesky, invertLower } from "./triangular.js";
+import { type InputValues, transposed } from "./matrix.js";
+import { frobeniusNorm } from "./norm.js";
+import type { NumberFormat } from "./number-formats.js";
+import { components } from "./product-components.js";
+import { type LowRankFactors, type ReducedProduct, reduceProduct } from "./reduced-product.js";
+import { combineRows, combineRowsTo, combineRowsToFloat32, crossProducts } from "./strips.js";
 
-/** Axes: `R` rank, `I` input features times kernel elements, `O` output features. */
-export interface LowRankFactors {
-  /** `[R, I]` */
-  readonly down: InputValues;
-  /** `[R, O]`: the transposed up factor. */
-  readonly upT: InputValues;
-}
+export type { LowRankFactors } from "./reduced-product.js";
 
 /** Factors of rank `k`: `down` `[k, I]`, `upT` `[k, O]`. */
 export interface TruncatedFactors {
@@ -39,17 +26,17 @@ export interface TruncatedFactors {
   readonly upT: Float32Array;
 }
 
+/** The same as bytes of a file: `down` `[k, I]`, `up` `[O, k]`. */
+export interface StoredFactors {
+  readonly down: Uint8Array;
+  readonly up: Uint8Array;
+}
+
 /** Both `[count, otherCount]`. */
 export interface VectorProducts {
   readonly left: Float64Array;
   readonly right: Float64Array;
 }
-
-/**
- * Up to here the Gram matrix is used. With `c = ‖L‖ ‖L⁻¹‖` (Frobenius norms) the relative error of a singular value is about
- * `2^-53 · c² / 2`: less than a tenth of what float32 resolves. 128 rows of 320 random numbers have a `c` of 165.
- */
-const MAX_GRAM_CONDITION = 1e4;
 
 /** Unit roundoff of float64. */
 const EPSILON = 2 ** -53;
@@ -84,7 +71,8 @@ export class ProductSvd {
    */
   truncate(rank: number): TruncatedFactors {
     const { down, upT, inner } = this.#reduced;
-    const { count, left, right } = this.#coefficients(rank);
+    const { roots, left, right } = this.#coefficients(rank);
+    const count = roots.length;
     const resultOf = (x: InputValues) => new Float32Array(rank * (x.length / inner));
     // Components of the value zero stay zero.
     const [downResult, upResult] = [resultOf(down), resultOf(upT)];
@@ -93,21 +81,22 @@ export class ProductSvd {
     return { down: downResult, upT: upResult };
   }
 
-  /** The same in half precision, as a file has it: `down` `[k, I]`, `up` `[O, k]`. */
-  truncateToHalves(rank: number): { readonly down: Uint16Array; readonly up: Uint16Array } {
+  /** The same as a file has it: `down` `[k, I]`, `up` `[O, k]`. */
+  truncateTo(format: NumberFormat, rank: number): StoredFactors {
     const { down, upT, inner } = this.#reduced;
-    const { count, left, right } = this.#coefficients(rank);
-    const outputs = upT.length / inner;
-    const [downResult, upResult] = [down, upT].map((x) => new Uint16Array(rank * (x.length / inner)));
-    downResult!.set(combineRowsToHalves(right, count, down, inner).codes);
-    upResult!.set(combineRowsToHalves(left, count, upT, inner).codes);
-    return { down: downResult!, up: transposedHalves(upResult!, rank, outputs) };
+    const { left, right } = this.#coefficients(rank);
+    // Components of the value zero are zero.
+    const rows = (coefficients: Float64Array) => padded(coefficients, rank * inner);
+    return {
+      down: combineRowsTo(format, rows(right), rank, down, inner).bytes,
+      up: combineRowsTo(format, rows(left), rank, upT, inner, { byColumns: true }).bytes,
+    };
   }
 
-  #coefficients(rank: number): { count: number; left: Float64Array; right: Float64Array } {
+  #coefficients(rank: number): Coefficients {
     const count = Math.min(rank, this.numericalRank);
     const roots = this.singularValues.subarray(0, count).map(Math.sqrt);
-    return { count, left: this.#leftCoefficients(roots), right: this.#rightCoefficients(roots) };
+    return { roots, left: this.#leftCoefficients(roots), right: this.#rightCoefficients(roots) };
   }
 
   /**
@@ -145,23 +134,36 @@ export class ProductSvd {
     const { triangle, inner } = this.#reduced;
     const rows = this.#scaledVectors(divisors.map((divisor) => 1 / divisor));
     if (triangle === null) return rows;
-    return combineRows(rows, divisors.length, transposed(triangle.l, inner, inner), inner);
+    return crossProducts(rows, divisors.length, triangle.l, inner);
   }
 
   /** `diag(factors) Bᵀ L_d⁻¹` */
   #rightCoefficients(factors: Float64Array): Float64Array {
     const { triangle, inner } = this.#reduced;
     const rows = this.#scaledVectors(factors);
-    return triangle === null ? rows : combineRows(rows, factors.length, triangle.inverse, inner);
+    return triangle === null
+      ? rows
+      : combineRows(rows, factors.length, triangle.inverse, inner, "x is lower");
   }
 
   /** `diag(factors) Bᵀ` */
   #scaledVectors(factors: Float64Array): Float64Array {
     const { inner } = this.#reduced;
-    const rows = this.#rightVectors.slice(0, factors.length * inner);
-    for (let k = 0; k < rows.length; k++) rows[k] = rows[k]! * factors[Math.floor(k / inner)]!;
+    const rows = new Float64Array(factors.length * inner);
+    for (let j = 0; j < factors.length; j++) {
+      const factor = factors[j]!;
+      for (let k = j * inner; k < (j + 1) * inner; k++) rows[k] = this.#rightVectors[k]! * factor;
+    }
     return rows;
   }
+}
+
+/** What the factors are multiplied with for the components that are not zero; `[count, inner]` both. */
+interface Coefficients {
+  /** Of the singular values: the norms of the results. */
+  readonly roots: Float64Array;
+  readonly left: Float64Array;
+  readonly right: Float64Array;
 }
 
 /**
@@ -170,17 +172,13 @@ export class ProductSvd {
  */
 export function productSvd(factors: LowRankFactors, rank: number): ProductSvd {
   const reduced = reduceProduct(factors, rank);
-  const { inner } = reduced;
-  const { matrix, rows } = coreMatrix(reduced);
-  const { values, rightVectors } = smallSvd(matrix, rows, inner, true);
-  return new ProductSvd(padded(values, rank), countNonZero(values, rank), reduced, rightVectors!);
+  const { values, rightVectors } = components(reduced, rank);
+  return new ProductSvd(padded(values, rank), countNonZero(values, rank), reduced, rightVectors);
 }
 
-/** The singular values alone, `R` of them, descending; about half the work. */
+/** The singular values alone, `R` of them, descending. */
 export function productSingularValues(factors: LowRankFactors, rank: number): Float64Array {
-  const reduced = reduceProduct(factors, rank);
-  const { matrix, rows } = coreMatrix(reduced);
-  return padded(smallSvd(matrix, rows, reduced.inner, false).values, rank);
+  return padded(components(reduceProduct(factors, rank), 0).values, rank);
 }
 
 /**
@@ -192,49 +190,6 @@ export function productNorm({ down, upT }: LowRankFactors, rank: number): number
   const left = lqDecomposition(upT, rank, false);
   // ‖up · down‖ = ‖L_uᵀ L_d‖
   return frobeniusNorm(combineRows(transposed(left.l, rank, left.innerRank), left.innerRank, right.l, rank));
-}
-
-/** A product with `down` well conditioned. */
-interface ReducedProduct {
-  /** `[inner, I]` */
-  readonly down: InputValues;
-  /** `[inner, O]` */
-  readonly upT: InputValues;
-  readonly inner: number;
-  /** Of `down = L Q`; null where the rows of `down` are orthonormal. */
-  readonly triangle: Triangle | null;
-}
-
-/** `[n, n]` both. */
-interface Triangle {
-  readonly l: Float64Array;
-  readonly inverse: Float64Array;
-}
-
-function reduceProduct({ down, upT }: LowRankFactors, rank: number): ReducedProduct {
-  const triangle = gramTriangle(down, rank);
-  if (triangle !== null) return { down, upT, inner: rank, triangle };
-  const { l, q, innerRank } = lqDecomposition(down, rank, true);
-  const upInTermsOfQ = combineRows(transposed(l, rank, innerRank), innerRank, upT, rank);
-  return { down: q!, upT: upInTermsOfQ, inner: innerRank, triangle: null };
-}
-
-/** `L_uᵀ L_d`, `[rows, inner]` */
-function coreMatrix({ upT, inner, triangle }: ReducedProduct): { matrix: Float64Array; rows: number } {
-  const gramL = gramTriangle(upT, inner)?.l;
-  const { l, innerRank: rows } =
-    gramL === undefined ? lqDecomposition(upT, inner, false) : { l: gramL, innerRank: inner };
-  const upL = transposed(l, inner, rows);
-  return { matrix: triangle === null ? upL : combineRows(upL, rows, triangle.l, inner), rows };
-}
-
-/** `L` of `X = L Q` by way of the Gram matrix, or null where that is not accurate enough. */
-function gramTriangle(x: InputValues, rows: number): Triangle | null {
-  if (x.length / rows < rows) return null;
-  const l = cholesky(gramMatrix(x, rows), rows);
-  if (l === null) return null;
-  const inverse = invertLower(l, rows);
-  return frobeniusNorm(l) * frobeniusNorm(inverse) <= MAX_GRAM_CONDITION ? { l, inverse } : null;
 }
 
 function ones(count: number): Float64Array {

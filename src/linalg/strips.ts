@@ -1,22 +1,21 @@
 /** Products with a long matrix, a strip of its columns at a time: matrices whose rows are far longer than they are many. */
+import type { StoredFormat } from "./conversion-kernels.js";
+import { allot, conversion, kernels, numbersOf } from "./kernels.js";
+import { ELEMENT_BYTES, roundUp, STRIP_COLUMNS, STRIP_STRIDE } from "./layout.js";
+import { type InputValues, StoredValues } from "./matrix.js";
+import type { NumberFormat } from "./number-formats.js";
 import {
-  address,
-  COMBINE_TILE,
+  COMBINE_ROWS,
+  combineColumns,
   DOT_TILE,
-  kernels,
-  loadNumbers,
-  roundUp,
-  rowStride,
-  STRIP_COLUMNS,
-  storeHalves,
-  workspace,
-} from "./kernels.js";
-import { HalfFloats, type InputValues } from "./matrix.js";
+  DOUBLE,
+  type ElementType,
+  SINGLE,
+} from "./product-kernels.js";
+import { resultRoom, StripResult } from "./strip-result.js";
+import { StripSource, storedRoom, stripRows } from "./strip-source.js";
 
-const STRIDE = rowStride(STRIP_COLUMNS);
-
-/** For the conversion of one row of a strip. */
-const SCRATCH = STRIDE;
+const ROW_BYTES = STRIP_STRIDE * ELEMENT_BYTES;
 
 /**
  * The Gram matrix `X Xᵀ`, `[rows, rows]`, symmetric.
@@ -24,11 +23,7 @@ const SCRATCH = STRIDE;
  * @param x - `[rows, N]`
  */
 export function gramMatrix(x: InputValues, rows: number): Float64Array {
-  const gram = dotProducts(x, rows, x, rows, true);
-  for (let i = 0; i < rows; i++) {
-    for (let j = 0; j < i; j++) gram[j * rows + i] = gram[i * rows + j]!;
-  }
-  return gram;
+  return dotProducts(x, rows, x, rows, true);
 }
 
 /**
@@ -48,41 +43,58 @@ function dotProducts(
   yRows: number,
   lowerOnly: boolean,
 ): Float64Array {
-  const length = x.length / xRows;
   const xPadded = roundUp(xRows, DOT_TILE.x);
   const yPadded = roundUp(yRows, DOT_TILE.x);
-  const yStart = lowerOnly ? 0 : xPadded * STRIDE;
-  const outStart = (xPadded + (lowerOnly ? 0 : yPadded)) * STRIDE;
-  const scratch = outStart + xPadded * yPadded;
-  const memory = workspace(scratch + SCRATCH);
-  memory.fill(0, 0, scratch);
-  for (let begin = 0; begin < length; begin += STRIP_COLUMNS) {
-    const columns = Math.min(STRIP_COLUMNS, length - begin);
-    loadStrip(memory, 0, x, xRows, begin, columns, scratch);
-    if (!lowerOnly) loadStrip(memory, yStart, y, yRows, begin, columns, scratch);
-    // Odd lengths end with a zero that `loadStrip` leaves.
-    const rowBytes = address(roundUp(columns, 2));
-    for (let i = 0; i < xPadded; i += DOT_TILE.x) {
-      const row = address(i * STRIDE);
-      const yEnd = lowerOnly ? i + DOT_TILE.x : yPadded;
-      for (let j = 0; j < yEnd; j += DOT_TILE.y) {
-        kernels.dotTile(
-          row,
-          address(yStart + j * STRIDE),
-          row + rowBytes,
-          address(outStart + i * yPadded + j),
-          address(yPadded),
-        );
-      }
-    }
+  const [xStrip, yOwn, out, xRoom, yRoom] = allot(
+    xPadded * ROW_BYTES,
+    lowerOnly ? 0 : yPadded * ROW_BYTES,
+    xPadded * yPadded * ELEMENT_BYTES,
+    storedRoom(x, xRows),
+    lowerOnly ? 0 : storedRoom(y, yRows),
+  );
+  const yStrip = lowerOnly ? xStrip : yOwn;
+  const first = out / ELEMENT_BYTES;
+  const sums = numbersOf(DOUBLE).subarray(first, first + xPadded * yPadded);
+  sums.fill(0);
+  const xSource = new StripSource(x, xRows, xRoom);
+  const ySource = lowerOnly ? xSource : new StripSource(y, yRows, yRoom);
+  for (let begin = 0; begin < xSource.length; begin += STRIP_COLUMNS) {
+    const columns = Math.min(STRIP_COLUMNS, xSource.length - begin);
+    xSource.load(begin, columns, xStrip, STRIP_STRIDE, DOUBLE);
+    if (!lowerOnly) ySource.load(begin, columns, yStrip, STRIP_STRIDE, DOUBLE);
+    kernels.dotBlock(
+      xStrip,
+      xStrip + xPadded * ROW_BYTES,
+      yStrip,
+      yStrip + (lowerOnly ? DOT_TILE.x : yPadded) * ROW_BYTES,
+      lowerOnly ? DOT_TILE.x * ROW_BYTES : 0,
+      // Odd lengths end with a zero that `load` leaves.
+      roundUp(columns, 2) * ELEMENT_BYTES,
+      out,
+      yPadded * ELEMENT_BYTES,
+    );
   }
-  const result = new Float64Array(xRows * yRows);
-  for (let i = 0; i < xRows; i++) {
-    const from = outStart + i * yPadded;
-    result.set(memory.subarray(from, from + yRows), i * yRows);
+  if (lowerOnly) {
+    const rowBytes = yPadded * ELEMENT_BYTES;
+    kernels.transposeTriangle(
+      ...[out, out + xPadded * rowBytes, rowBytes, 0, 0, ELEMENT_BYTES, ELEMENT_BYTES, out],
+    );
   }
+  return firstColumns(sums, xRows, yPadded, yRows);
+}
+
+function firstColumns(x: Float64Array, rows: number, stride: number, columns: number): Float64Array {
+  if (columns === stride) return x.slice(0, rows * stride);
+  const result = new Float64Array(rows * columns);
+  for (let i = 0; i < rows; i++) result.set(x.subarray(i * stride, i * stride + columns), i * columns);
   return result;
 }
+
+/**
+ * Where factors of a product of square matrices are known to be zero. With `transposed lower` the coefficients are given by columns:
+ * the lower triangular matrix itself is.
+ */
+export type Triangles = "none" | "x is lower" | "coefficients are transposed lower";
 
 /**
  * Linear combinations of rows: `C X`, `[count, N]`, computed in float64.
@@ -95,12 +107,10 @@ export function combineRows(
   count: number,
   x: InputValues,
   rows: number,
+  triangles: Triangles = "none",
 ): Float64Array {
-  const result = new Float64Array(count * (x.length / rows));
-  combine(coefficients, count, x, rows, (memory, at, columns, to) => {
-    result.set(memory.subarray(at, at + columns), to);
-  });
-  return result;
+  const result = combine({ coefficients, count, x, rows, triangles, format: "F64" });
+  return new Float64Array(result.buffer);
 }
 
 /** The same, every element rounded once to float32. */
@@ -110,86 +120,108 @@ export function combineRowsToFloat32(
   x: InputValues,
   rows: number,
 ): Float32Array {
-  const result = new Float32Array(count * (x.length / rows));
-  combine(coefficients, count, x, rows, (memory, at, columns, to) => {
-    result.set(memory.subarray(at, at + columns), to);
-  });
-  return result;
+  return new Float32Array(combine({ coefficients, count, x, rows, format: "F32" }).buffer);
 }
 
-/** The same, every element rounded to float32 and then to half precision. */
-export function combineRowsToHalves(
+export interface CombineOptions {
+  /** Store the result by columns. Default false. */
+  readonly byColumns?: boolean;
+  /** Compute in float32. Default false. */
+  readonly single?: boolean;
+}
+
+/** The same as numbers of a format, every element rounded to float32 and then to the format. */
+export function combineRowsTo(
+  format: NumberFormat,
   coefficients: Float64Array,
   count: number,
   x: InputValues,
   rows: number,
-): HalfFloats {
-  const codes = new Uint16Array(count * (x.length / rows));
-  combine(coefficients, count, x, rows, (_, at, columns, to, scratch) => {
-    storeHalves(codes, to, columns, at, scratch);
-  });
-  return new HalfFloats(codes);
+  options: CombineOptions = {},
+): StoredValues {
+  const bytes = combine({ coefficients, count, x, rows, format, ...options });
+  return new StoredValues(bytes, format, options.byColumns);
 }
 
-/** Where `combine` leaves a part of a row: `columns` elements at `at`, which belong at `to` in the result. */
-type StoreRow = (memory: Float64Array, at: number, columns: number, to: number, scratch: number) => void;
+interface Combination extends CombineOptions {
+  readonly coefficients: Float64Array;
+  readonly count: number;
+  readonly x: InputValues;
+  readonly rows: number;
+  /** Of the result. */
+  readonly format: StoredFormat;
+  readonly triangles?: Triangles;
+}
 
-function combine(
-  coefficients: Float64Array,
-  count: number,
-  x: InputValues,
-  rows: number,
-  storeRow: StoreRow,
-): void {
+function combine({
+  coefficients,
+  count,
+  x,
+  rows,
+  format,
+  triangles = "none",
+  byColumns = false,
+  single = false,
+}: Combination): Uint8Array<ArrayBuffer> {
+  const type = single ? SINGLE : DOUBLE;
   const length = x.length / rows;
-  const padded = roundUp(count, COMBINE_TILE.rows);
-  const xStart = padded * rows;
-  const outStart = xStart + rows * STRIDE;
-  const scratch = outStart + padded * STRIDE;
-  const memory = workspace(scratch + SCRATCH);
-  interleave(memory, coefficients, count, rows);
-  for (let begin = 0; begin < length; begin += STRIP_COLUMNS) {
+  const shape = { rows: count, length, format, byColumns };
+  const padded = roundUp(count, COMBINE_ROWS);
+  const panelBytes = COMBINE_ROWS * rows * type.bytes;
+  const panelsBytes = (padded / COMBINE_ROWS) * panelBytes;
+  const [panels, xStrip, outStrip, xRoom, coefficientRoom, room] = allot(
+    panelsBytes + COMBINE_ROWS * type.bytes,
+    stripRows(rows) * STRIP_STRIDE * type.bytes,
+    padded * STRIP_STRIDE * type.bytes,
+    storedRoom(x, rows),
+    padded * rows * ELEMENT_BYTES,
+    resultRoom(shape),
+  );
+  packPanels(coefficients, count, rows, coefficientRoom, panels, type, triangles);
+  const source = new StripSource(x, rows, xRoom);
+  const result = new StripResult(shape, room);
+  const multiply = type === SINGLE ? kernels.combineBlockSingle : kernels.combineBlock;
+  const tileColumns = combineColumns(type);
+  const columnSkip = triangles === "x is lower" ? tileColumns : 0;
+  const rowSkip = triangles === "coefficients are transposed lower" ? COMBINE_ROWS : 0;
+  for (const begin of result.begins()) {
     const columns = Math.min(STRIP_COLUMNS, length - begin);
-    loadStrip(memory, xStart, x, rows, begin, columns, scratch);
-    for (let j = 0; j < columns; j += COMBINE_TILE.columns) {
-      for (let i = 0; i < padded; i += COMBINE_TILE.rows) {
-        kernels.combineTile(
-          address(i * rows),
-          address((i + COMBINE_TILE.rows) * rows),
-          address(xStart + j),
-          address(outStart + i * STRIDE + j),
-        );
-      }
-    }
-    for (let i = 0; i < count; i++)
-      storeRow(memory, outStart + i * STRIDE, columns, i * length + begin, scratch);
+    source.load(begin, columns, xStrip, STRIP_STRIDE, type);
+    const xEnd = xStrip + roundUp(columns, tileColumns) * type.bytes;
+    const skip = columnSkip === 0 ? 0 : begin;
+    multiply(
+      ...[panels, panels + panelsBytes, panelBytes],
+      ...[xStrip, xEnd, outStrip],
+      ...[skip, columnSkip, rowSkip],
+    );
+    result.store(begin, columns, outStrip, type);
   }
+  return result.bytes();
 }
 
-/** Copies the columns `[begin, begin + columns)` of all rows, with zeros up to a multiple of what the kernels take. */
-function loadStrip(
-  memory: Float64Array,
-  start: number,
-  x: InputValues,
+/** Rows four by four, as `combineBlock` reads them. What is in missing ones does not matter. */
+function packPanels(
+  coefficients: Float64Array,
+  count: number,
   rows: number,
-  begin: number,
-  columns: number,
-  scratch: number,
+  room: number,
+  panels: number,
+  type: ElementType,
+  triangles: Triangles,
 ): void {
-  const length = x.length / rows;
-  for (let i = 0; i < rows; i++) {
-    const to = start + i * STRIDE;
-    loadNumbers(x, i * length + begin, columns, to, scratch);
-    memory.fill(0, to + columns, to + roundUp(columns, COMBINE_TILE.columns));
-  }
-}
-
-/** Rows four by four, as `combineTile` reads them; missing ones are zero. */
-function interleave(memory: Float64Array, coefficients: Float64Array, count: number, rows: number): void {
-  const group = COMBINE_TILE.rows;
-  memory.fill(0, 0, roundUp(count, group) * rows);
-  for (let i = 0; i < count; i++) {
-    const start = (i - (i % group)) * rows + (i % group);
-    for (let k = 0; k < rows; k++) memory[start + k * group] = coefficients[i * rows + k]!;
+  numbersOf(DOUBLE).set(coefficients, room / ELEMENT_BYTES);
+  const pack = type === SINGLE ? kernels.packPanelSingle : kernels.packPanel;
+  const rowBytes = rows * ELEMENT_BYTES;
+  const panelRowBytes = COMBINE_ROWS * type.bytes;
+  for (let i = 0; i < count; i += COMBINE_ROWS) {
+    const panel = panels + i * rows * type.bytes;
+    if (triangles === "coefficients are transposed lower") {
+      const source = room + i * ELEMENT_BYTES;
+      const copy = conversion("expandRows", "F64", type);
+      copy(source, source + rows * rowBytes, rowBytes, panelRowBytes, panel, panelRowBytes);
+    } else {
+      const source = room + i * rowBytes;
+      pack(source, source + rowBytes, rowBytes, panel);
+    }
   }
 }

@@ -8,7 +8,8 @@
  */
 import { internalError } from "../errors.js";
 import { makeReflector } from "./householder.js";
-import { address, kernels, LANES, roundUp, rowStride, workspace } from "./kernels.js";
+import { address, kernels, workspace } from "./kernels.js";
+import { LANES, roundUp, rowStride } from "./layout.js";
 
 export interface SmallSvd {
   /** Descending, `min(rows, columns)` of them. */

@@ -7,11 +7,11 @@
 import { transpose } from "../../adapter/factors.js";
 import { DyloraError } from "../../errors.js";
 import {
-  HalfFloats,
   type LowRankFactors,
+  type NumberFormat,
   productSingularValues,
   productSvd,
-  transposedHalves,
+  StoredValues,
 } from "../../linalg/index.js";
 import {
   decodeToFloat32,
@@ -73,10 +73,7 @@ export const MODULE_JOBS = {
     // No element is larger than the norm of its component.
     const checked = Math.sqrt(singularValues[0]!) < SMALLEST_RANGE ? null : module.subject;
     const factors = ranks.map((rank) => {
-      if (dtype === "F16" && checked === null) {
-        const { down, up } = svd.truncateToHalves(rank);
-        return { down: bytesOf(down), up: bytesOf(up) };
-      }
+      if (isFormat(dtype) && checked === null) return svd.truncateTo(dtype, rank);
       const { down, upT } = svd.truncate(rank);
       const up = transpose(upT, rank, module.outFeatures);
       return { down: encode(down, dtype, checked), up: encode(up, dtype, checked) };
@@ -124,14 +121,15 @@ function onFinite<Factors extends LowRankFactors, Result>(
   }
 }
 
-/** Half precision stays what it is: the decomposition converts it as it goes. */
+/** The usual types stay what they are: the decomposition converts and transposes them as it goes. */
 function factorsOf(module: ModuleBytes): LowRankFactors {
-  const { down, downDtype, up, upDtype, outFeatures, rank } = module;
-  if (downDtype !== "F16" || upDtype !== "F16") return decodeFactors(module);
-  return {
-    down: new HalfFloats(codesOf(down)),
-    upT: new HalfFloats(transposedHalves(codesOf(up), outFeatures, rank)),
-  };
+  const { down, downDtype, up, upDtype } = module;
+  if (!isFormat(downDtype) || !isFormat(upDtype)) return decodeFactors(module);
+  return { down: new StoredValues(down, downDtype), upT: new StoredValues(up, upDtype, true) };
+}
+
+function isFormat(dtype: Dtype): dtype is NumberFormat {
+  return dtype === "F16" || dtype === "BF16" || dtype === "F32";
 }
 
 function decodeFactors({ down, downDtype, up, upDtype, outFeatures, rank }: ModuleBytes) {
@@ -139,15 +137,6 @@ function decodeFactors({ down, downDtype, up, upDtype, outFeatures, rank }: Modu
     down: decodeToFloat32(down, downDtype),
     upT: transpose(decodeToFloat32(up, upDtype), outFeatures, rank),
   };
-}
-
-function codesOf(bytes: Uint8Array): Uint16Array {
-  const aligned = bytes.byteOffset % Uint16Array.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
-  return new Uint16Array(aligned.buffer, aligned.byteOffset, bytes.length / Uint16Array.BYTES_PER_ELEMENT);
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Uint16Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The smallest range of all types that are written: F8_E4M3's. */
