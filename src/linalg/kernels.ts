@@ -10,6 +10,16 @@
  */
 import { type ConversionKind, conversionKernel, type StoredFormat } from "./conversion-kernels.js";
 import {
+  eigenvalues,
+  eliminateShifted,
+  findAtMost,
+  inverseIteration,
+  normalise,
+  qlStep,
+  removeParts,
+  solveShifted,
+} from "./eigen-kernels.js";
+import {
   cholesky,
   eliminateRows,
   eliminateUpper,
@@ -18,7 +28,7 @@ import {
 } from "./elimination-kernels.js";
 import { ELEMENT_BYTES, roundUp } from "./layout.js";
 import { combineBlock, DOUBLE, dotBlock, type ElementType, packPanel, SINGLE } from "./product-kernels.js";
-import { reflectRows } from "./reflection-kernels.js";
+import { reflectBack, reflectRows, tridiagonalise, updateAndMultiply } from "./reflection-kernels.js";
 import { reflectColumns, rotateRows } from "./svd-kernels.js";
 import { addVectors, dot } from "./vector-kernels.js";
 import { createMemory, instantiate, PAGE_BYTES } from "./wasm-code.js";
@@ -44,6 +54,17 @@ const FUNCTIONS = {
   reflectRows: reflectRows(),
   reflectColumns: reflectColumns(),
   rotateRows: rotateRows(),
+  updateAndMultiply: updateAndMultiply(),
+  tridiagonalise: tridiagonalise(),
+  reflectBack: reflectBack(),
+  qlStep: qlStep(),
+  findAtMost: findAtMost(),
+  eigenvalues: eigenvalues(),
+  eliminateShifted: eliminateShifted(),
+  solveShifted: solveShifted(),
+  removeParts: removeParts(),
+  normalise: normalise(),
+  inverseIteration: inverseIteration(),
 };
 
 type Kernel = (...parameters: number[]) => number;

@@ -60,6 +60,16 @@ describe.each([
       expect(Math.abs(norm(rest) - tailNorm(singularValues, rank))).toBeLessThanOrEqual(1e-7 * total);
     });
 
+    // 1e-7: the truncated factors are float32.
+    test.each([1, 3, 7])("decomposed for %i components only, they are as good", (kept) => {
+      const leading = productSvd(given, RANK, kept);
+      const difference = leading.singularValues.map((value, j) => value - singularValues[j]!);
+      expect(norm(difference)).toBeLessThanOrEqual(1e-13 * total);
+      const truncated = leading.truncate(kept);
+      const rest = productOf(truncated, kept).map((value, k) => product[k]! - value);
+      expect(Math.abs(norm(rest) - tailNorm(singularValues, kept))).toBeLessThanOrEqual(1e-7 * total);
+    });
+
     /** Unit roundoff, and the smallest subnormal number. */
     const FORMATS = {
       F16: [2 ** -11, 2 ** -24],
@@ -71,8 +81,8 @@ describe.each([
       (format) => {
         const [roundoff, smallest] = FORMATS[format];
         for (const kept of [3, RANK]) {
-          const stored = productSvd(given, RANK).truncateTo(format, kept);
-          const exact = productSvd(given, RANK).truncate(kept);
+          const stored = productSvd(given, RANK, kept).truncateTo(format, kept);
+          const exact = productSvd(given, RANK, kept).truncate(kept);
           const [down, up] = [stored.down, stored.up].map((bytes) => decodeToFloat32(bytes, format));
           const upT = Float32Array.from(transpose(up!, outputs));
           for (const [x, y] of [
@@ -136,7 +146,7 @@ test.each([
     const results = [0, 1, Number.NaN, Number.POSITIVE_INFINITY].map((value) => {
       const results = [2, rank].map((kept) => {
         workspace(1 << 18).fill(value);
-        const svd = productSvd({ down, upT }, rank);
+        const svd = productSvd({ down, upT }, rank, kept);
         workspace(1 << 18).fill(value);
         return [svd.singularValues, svd.truncateTo("F16", kept), svd.truncateTo("F32", kept)];
       });
@@ -146,6 +156,12 @@ test.each([
     for (const result of results) expect(result).toEqual(results[0]);
   },
 );
+
+test("no more components can be used than it was decomposed for", () => {
+  const svd = productSvd(factors(100, 60)["well conditioned"], RANK, 4);
+  expect(svd.truncate(4).down).toHaveLength(400);
+  expect(() => svd.truncate(5)).toThrow("5 components of a product, which was decomposed for fewer");
+});
 
 test("the numerical rank counts what is not rounding", () => {
   const { down, upT } = factors(100, 60)["both with rows that repeat"];

@@ -10,6 +10,7 @@
  *
  *     A Σ Q_u = Bᵀ L_dᵀ · upᵀ,    Bᵀ Q_d = Bᵀ L_d⁻¹ · down.
  */
+import { internalError } from "../errors.js";
 import { lqDecomposition } from "./householder.js";
 import { type InputValues, transposed } from "./matrix.js";
 import { frobeniusNorm } from "./norm.js";
@@ -50,7 +51,7 @@ export class ProductSvd {
   /** How many of them are not zero to working precision. */
   readonly numericalRank: number;
   readonly #reduced: ReducedProduct;
-  /** `[values, inner]` */
+  /** `[kept, inner]` */
   readonly #rightVectors: Float64Array;
 
   constructor(
@@ -149,6 +150,9 @@ export class ProductSvd {
   /** `diag(factors) Bᵀ` */
   #scaledVectors(factors: Float64Array): Float64Array {
     const { inner } = this.#reduced;
+    if (factors.length * inner > this.#rightVectors.length) {
+      throw internalError(`${factors.length} components of a product, which was decomposed for fewer`);
+    }
     const rows = new Float64Array(factors.length * inner);
     for (let j = 0; j < factors.length; j++) {
       const factor = factors[j]!;
@@ -169,10 +173,11 @@ interface Coefficients {
 /**
  * @param factors - finite
  * @param rank - `R`
+ * @param kept - how many of the components are wanted, the largest ones: no more of them can be used afterwards
  */
-export function productSvd(factors: LowRankFactors, rank: number): ProductSvd {
+export function productSvd(factors: LowRankFactors, rank: number, kept = rank): ProductSvd {
   const reduced = reduceProduct(factors, rank);
-  const { values, rightVectors } = components(reduced, rank);
+  const { values, rightVectors } = components(reduced, kept);
   return new ProductSvd(padded(values, rank), countNonZero(values, rank), reduced, rightVectors);
 }
 

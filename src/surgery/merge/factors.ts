@@ -79,7 +79,7 @@ export async function truncatedFactors(sum: MergeModule, rank: number): Promise<
     sum.terms.map(({ scale }) => scale),
   );
   requireFinite(upT, sum.name);
-  const svd = productSvd({ down, upT }, totalRank(sum));
+  const svd = productSvd({ down, upT }, totalRank(sum), rank);
   const energy = (values: Float64Array) => values.reduce((total, value) => total + value * value, 0);
   const [total, lost] = [energy(svd.singularValues), energy(svd.singularValues.subarray(rank))];
   const factors = svd.truncate(rank);

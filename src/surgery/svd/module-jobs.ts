@@ -68,7 +68,9 @@ export const MODULE_JOBS = {
 
   /** The best approximations of lower ranks, or at its own rank the same product with its components in order. */
   truncate({ module, ranks, dtype }: TruncateJob): TruncateResult {
-    const svd = onFinite([module], factorsOf, ([factors]) => productSvd(factors!, module.rank));
+    const svd = onFinite([module], factorsOf, ([factors]) =>
+      productSvd(factors!, module.rank, Math.max(...ranks)),
+    );
     const { singularValues } = svd;
     // No element is larger than the norm of its component.
     const checked = Math.sqrt(singularValues[0]!) < SMALLEST_RANGE ? null : module.subject;
