@@ -16,7 +16,8 @@ import { type InputValues, transposed } from "./matrix.js";
 import { frobeniusNorm } from "./norm.js";
 import type { NumberFormat } from "./number-formats.js";
 import { components } from "./product-components.js";
-import { type LowRankFactors, type ReducedProduct, reduceProduct } from "./reduced-product.js";
+import { diagonalOf, type LowRankFactors, type ReducedProduct, reduceProduct } from "./reduced-product.js";
+import { singleSuffices } from "./single-precision.js";
 import { combineRows, combineRowsTo, combineRowsToFloat32, crossProducts } from "./strips.js";
 
 export type { LowRankFactors } from "./reduced-product.js";
@@ -82,15 +83,25 @@ export class ProductSvd {
     return { down: downResult, upT: upResult };
   }
 
-  /** The same as a file has it: `down` `[k, I]`, `up` `[O, k]`. */
+  /** The same as a file has it: `down` `[k, I]`, `up` `[O, k]`. In float32, where the format does not show it. */
   truncateTo(format: NumberFormat, rank: number): StoredFactors {
-    const { down, upT, inner } = this.#reduced;
-    const { left, right } = this.#coefficients(rank);
-    // Components of the value zero are zero.
-    const rows = (coefficients: Float64Array) => padded(coefficients, rank * inner);
+    const { down, upT, inner, triangle, upGram } = this.#reduced;
+    const { roots, left, right } = this.#coefficients(rank);
+    const side = (
+      coefficients: Float64Array,
+      x: InputValues,
+      rowNorms: () => Float64Array,
+      byColumns: boolean,
+    ) => {
+      const single =
+        triangle !== null && singleSuffices({ coefficients, rowNorms: rowNorms(), norms: roots }, format);
+      // Components of the value zero are zero.
+      const rows = padded(coefficients, rank * inner);
+      return combineRowsTo(format, rows, rank, x, inner, { byColumns, single }).bytes;
+    };
     return {
-      down: combineRowsTo(format, rows(right), rank, down, inner).bytes,
-      up: combineRowsTo(format, rows(left), rank, upT, inner, { byColumns: true }).bytes,
+      down: side(right, down, () => triangle!.norms, false),
+      up: side(left, upT, () => diagonalOf(upGram(), inner).map(Math.sqrt), true),
     };
   }
 
