@@ -1,7 +1,7 @@
 /** How the denoiser is lowered for a device: what is computed ahead of time and what at every execution. */
 
 import type { WeightUse } from "../graph/onnx/weight-use.js";
-import { fastestTile, type TileChoice } from "../graph/ops/winograd.js";
+import { fastestTile, leanTile, type TileChoice } from "../graph/ops/winograd.js";
 import { halfProductType } from "../runtime/device.js";
 import { weightUseOf } from "../runtime/graph-session.js";
 import { type ExecutionMode, usableMode } from "../runtime/session.js";
@@ -23,9 +23,12 @@ export interface LoweringPlan {
 }
 
 export function loweringPlan(
-  options: Pick<DenoiserOptions, "checkpoint" | "device" | "mode" | "computeType" | "convolutionTile">,
+  options: Pick<
+    DenoiserOptions,
+    "checkpoint" | "device" | "mode" | "computeType" | "convolutionTile" | "gradientCheckpointing"
+  >,
 ): LoweringPlan {
-  const { checkpoint, device, computeType = "float32", convolutionTile } = options;
+  const { checkpoint, device, computeType = "float32", convolutionTile, gradientCheckpointing } = options;
   const mode = usableMode(device, options.mode);
   const productType = halfProductType(device);
   // Folded, float16 weights that are multiplied in float32 would take twice their memory on the device. bfloat16 ones have to be
@@ -43,14 +46,18 @@ export function loweringPlan(
     keepsWeights,
     graph: {
       foldsConstants: weightUse !== "perUse",
-      convolutionTile: convolutionTile ?? tileChoiceOf(weightUse),
+      convolutionTile: convolutionTile ?? tileChoiceOf(weightUse, gradientCheckpointing),
       computeType,
       halfProductType: productType,
     },
   };
 }
 
-/** Tiles need transformed kernels, which take longer to compute than they save unless that is done once. */
-export function tileChoiceOf(weightUse: WeightUse): TileChoice {
-  return weightUse === "prepared" ? fastestTile : () => null;
+/**
+ * Tiles need transformed kernels, which take longer to compute than they save unless that is done once. Who has activations computed
+ * again to save memory does not want it spent on kernels.
+ */
+export function tileChoiceOf(weightUse: WeightUse, savesMemory = false): TileChoice {
+  if (weightUse !== "prepared") return () => null;
+  return savesMemory ? leanTile : fastestTile;
 }

@@ -5,7 +5,7 @@ import { arrayOf, at, type ReferenceArray, sumOf } from "../../../test/helpers/r
 import { conv2d } from "./conv.js";
 import * as tiles from "./winograd.js";
 
-const { fastestTile, largestTile } = tiles;
+const { fastestTile, largestTile, leanTile } = tiles;
 type WinogradTile = tiles.WinogradTile;
 
 /** y[n,o,p] = bias[o] + Σ_{i,k} x[n,i, p + k - 1] w[o,i,k], x zero outside the image. */
@@ -63,6 +63,7 @@ describeOperators(tiles, {
     }));
   },
   fastestTile: whichTiles,
+  leanTile: leanTiles,
   largestTile: largestTiles,
 });
 
@@ -106,6 +107,14 @@ function whichTiles(): void {
     expect(tileOf([320, 320], 64, 1, 1)).toBeNull();
     expect(tileOf([640, 640], 34)).toBe(2);
     expect(tileOf([640, 640], 33)).toBeNull();
+  });
+}
+
+function leanTiles(): void {
+  test("are never more than 2 wide, and where those are fast", () => {
+    const tileOf = (channels: number, side: number) =>
+      leanTile([1, channels, side, side], [channels, channels, 3, 3]);
+    expect([tileOf(320, 64), tileOf(640, 16), tileOf(1280, 8), tileOf(128, 64)]).toEqual([2, 2, null, null]);
   });
 }
 

@@ -59,18 +59,25 @@ export type TileChoice = (image: Shape, kernel: Shape) => WinogradTile | null;
 const MOST_TILED_BYTES = 320 * 2 ** 20;
 
 /** The fastest on a CPU. */
-export const fastestTile: TileChoice = (image, kernel) => {
+export const fastestTile: TileChoice = (image, kernel) =>
+  TILES.find((tile) => isCut(image, kernel, tile) && isFast(image, kernel, tile)) ?? null;
+
+/**
+ * Tiles that cost no memory: transformed kernels have 16/9 of the weights' numbers with tiles of 2, and stand for two copies of them
+ * (the other has its channel axes exchanged, for the gradient); with tiles of 4 it is 4 times as many.
+ */
+export const leanTile: TileChoice = (image, kernel) =>
+  isCut(image, kernel, 2) && isFast(image, kernel, 2) ? 2 : null;
+
+function isFast(image: Shape, kernel: Shape, tile: WinogradTile): boolean {
   const [batch, inputs, height, width] = fixedShape(image) as [number, number, number, number];
   const [outputs] = fixedShape(kernel) as [number];
   const channels = (inputs * outputs) / (inputs + outputs);
-  const isFast = (tile: WinogradTile) => {
-    const tiles = (batch * height * width) / tile ** 2;
-    const tiledBytes =
-      tiles * (tile + TAPS - 1) ** 2 * Math.max(inputs, outputs) * Float32Array.BYTES_PER_ELEMENT;
-    return tiles >= FEWEST_TILES && channels >= FEWEST_CHANNELS[tile] && tiledBytes <= MOST_TILED_BYTES;
-  };
-  return TILES.find((tile) => isCut(image, kernel, tile) && isFast(tile)) ?? null;
-};
+  const tiles = (batch * height * width) / tile ** 2;
+  const tiledBytes =
+    tiles * (tile + TAPS - 1) ** 2 * Math.max(inputs, outputs) * Float32Array.BYTES_PER_ELEMENT;
+  return tiles >= FEWEST_TILES && channels >= FEWEST_CHANNELS[tile] && tiledBytes <= MOST_TILED_BYTES;
+}
 
 /** The largest that an image can be cut into, however small: for checks on small models. */
 export const largestTile: TileChoice = (image, kernel) =>
