@@ -14,12 +14,12 @@ interface SizedModel {
 }
 
 /**
- * Fast mode saves about a third of a step and costs about as much as this many steps when the session is made
- * (SD 1.5 at 256 px on two cores: 14 s against 0.7 s to create, 2.7 s against 4.2 s a step).
+ * Fast mode saves about a third of a step and costs about as much as so many steps when the session is made
+ * (SD 1.5 at 256 px on two cores: 13 to 17 s against 2.2 s to create, 3.3 to 3.6 s against 5.6 s a step).
  */
 const STEPS_THAT_PAY = 10;
 
-/** Bytes that fast mode needs for each weight: float32, those of convolutions also transposed for the backward pass (6.5 in SD 1.5). */
+/** Bytes that fast mode needs for each weight: float32, those of convolutions also transposed for the backward pass (SD 1.5: 6.6 at 256 px, 7.1 at 512). */
 const FAST_BYTES_PER_WEIGHT = 7;
 /** Room for activations and everything else beside the weights. */
 const HEADROOM = 1.5;
