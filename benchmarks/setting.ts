@@ -124,8 +124,18 @@ export function fail(error: unknown): void {
   if (error instanceof DyloraError) {
     console.error(`error[${error.code}]: ${error.message}${error.note ? `\n  note: ${error.note}` : ""}`);
     process.exitCode = error.exitCode;
+  } else if (isWrongUsage(error)) {
+    console.error(
+      `error: ${error.message}\n  note: The comment at the head of the program's source lists its options.`,
+    );
+    process.exitCode = 2;
   } else {
     console.error(error);
     process.exitCode = 1;
   }
+}
+
+/** Of `parseArgs`. */
+function isWrongUsage(error: unknown): error is Error {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
 }

@@ -12,20 +12,20 @@ import { parseArgs } from "node:util";
 import { DyloraError } from "../../src/errors.js";
 import type { DeviceName } from "../../src/runtime/device.js";
 import type { ExecutionMode } from "../../src/runtime/session.js";
+import { fail } from "../setting.js";
 import { compareWithGolden } from "./compare.js";
 
-const { values: options, positionals: folders } = parseArgs({
-  allowPositionals: true,
-  options: {
-    device: { type: "string", default: "cpu" },
-    mode: { type: "string", default: "fast" },
-    gradient_checkpointing: { type: "boolean", default: false },
-    mixed_precision: { type: "string", default: "no" },
-    tiles: { type: "boolean", default: false },
-  },
-});
-
 try {
+  const { values: options, positionals: folders } = parseArgs({
+    allowPositionals: true,
+    options: {
+      device: { type: "string", default: "cpu" },
+      mode: { type: "string", default: "fast" },
+      gradient_checkpointing: { type: "boolean", default: false },
+      mixed_precision: { type: "string", default: "no" },
+      tiles: { type: "boolean", default: false },
+    },
+  });
   if (folders.length === 0) {
     throw new DyloraError("E_USAGE", "parity: no folder given", {
       note: "npm run -s parity -- DIR… [--device cpu|webgpu]",
@@ -41,9 +41,5 @@ try {
   console.log(JSON.stringify({ schemaVersion: 1, ...report }, null, 2));
   process.exitCode = report.passed ? 0 : 1;
 } catch (error) {
-  const problem = error instanceof DyloraError ? error : null;
-  console.error(
-    problem === null ? error : `error[${problem.code}]: ${problem.message}\n  note: ${problem.note}`,
-  );
-  process.exitCode = problem?.exitCode ?? 1;
+  fail(error);
 }
