@@ -103,9 +103,8 @@ function scanHeader(
       {
         pattern: USUAL_TENSOR,
         accept: (match) => {
-          const entry = usualTensor(scanner, match);
-          addKey(entry.name, match.index);
-          entries.push(entry);
+          addKey(match[1]!, match.index);
+          entries.push(usualTensor(scanner, match));
         },
       },
     );
