@@ -126,7 +126,7 @@ export async function createOrtSession(
   const { executionProviders, sessionConfig } = providerOptions(device);
   const config: Record<string, string> = { ...sessionConfig };
   if (model.dataFolder !== null) config.model_external_initializers_file_folder_path = model.dataFolder;
-  // Packed copies of the weights would cost a gigabyte for SD 1.5 and gain less than steps differ from each other.
+  // Packed copies of the weights would cost a gigabyte for SD 1.5 and make steps 6 to 8 % faster: too little for that much.
   config.disable_prepacking = "1";
   try {
     return await InferenceSession.create(model.bytes, {
